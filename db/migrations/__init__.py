@@ -1,0 +1,1 @@
+"""Alembic migrations, run by `db.engine`; applied ones are never edited."""

@@ -1,0 +1,96 @@
+"""Valid rows to start from; each test changes what it is about."""
+
+from typing import Any, TypeVar
+
+from db import (
+    Answer,
+    Base,
+    Dimension,
+    FinishReason,
+    Language,
+    Preference,
+    Rater,
+    Rating,
+    Score,
+    Side,
+    Trial,
+    Turn,
+    utc_now,
+)
+
+Row = TypeVar("Row", bound=Base)
+
+
+def _row(kind: type[Row], values: dict[str, Any], changes: dict[str, Any]) -> Row:
+    """Make a row of `values`; `trial_id=...` in `changes` stands in for the object `trial`."""
+    given = {name.removesuffix("_id") for name in changes}
+    kept = {name: value for name, value in values.items() if name not in given}
+    return kind(**kept | changes)
+
+
+def rater(**changes: Any) -> Rater:
+    return _row(Rater, {"language": Language.ZH}, changes)
+
+
+def trial(**changes: Any) -> Trial:
+    values = {
+        "rater": rater(),
+        "pair": "tiny-chatglm|tiny-qwen",
+        "left_model": "tiny-qwen",
+        "right_model": "tiny-chatglm",
+        "blind": True,
+        "language": Language.ZH,
+    }
+    return _row(Trial, values, changes)
+
+
+def turn(**changes: Any) -> Turn:
+    return _row(Turn, {"trial": trial(), "position": 1, "prompt": "你好"}, changes)
+
+
+def answer(**changes: Any) -> Answer:
+    values = {
+        "turn": turn(),
+        "side": Side.LEFT,
+        "attempt": 1,
+        "text": "你好！",
+        "raw_text": "你好！",
+        "finish_reason": FinishReason.STOP,
+        "seed": 2**63 - 1,
+        "settings": {"temperature": 0.7, "stop": ["<eop>"]},
+        "model_key": "tiny-qwen",
+        "model_revision": "1",
+        "precision": "float32",
+        "prompt_tokens": 12,
+        "completion_tokens": 3,
+        "first_token_s": 0.25,
+        "total_s": 0.5,
+        "finished_at": utc_now(),
+    }
+    return _row(Answer, values, changes)
+
+
+def rating(**changes: Any) -> Rating:
+    """Make a complete rating: five dimensions, both sides."""
+    rated = changes.pop("trial", None) or trial()
+    values = {
+        "trial": rated,
+        "rater": rated.rater,
+        "preference": Preference.RIGHT,
+        "scores": [
+            Score(side=side, dimension=dimension, score=4)
+            for side in Side
+            for dimension in Dimension
+        ],
+    }
+    return _row(Rating, values, changes)
+
+
+def score(**changes: Any) -> Score:
+    values = {
+        "rating": rating(scores=[]),
+        "side": Side.LEFT,
+        "dimension": Dimension.REASONING,
+        "score": 4,
+    }
+    return _row(Score, values, changes)
