@@ -1,0 +1,135 @@
+"""What a folder of weights says about itself: family, context, size, revision.
+
+Reads config.json and samples of the weights in milliseconds, whatever their size. Never loads
+weights and never executes anything that it finds in the folder.
+"""
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+_WEIGHTS = (".safetensors", ".bin")
+_SETTINGS = (".json", ".jinja", ".model", ".txt")
+_SAMPLE_BYTES = 16_384
+_SAMPLES = 64
+
+
+class UnusableFolder(ValueError):  # noqa: N818 -- reads as what it is
+    """The folder holds no model that can be run here; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One folder of weights.
+
+    Attributes:
+        context: Longest prompt and answer together, in tokens.
+        parameters: Number of stored weights; 0 where only loading them would tell.
+        revision: 16 hex digits, others as soon as the weights or the settings beside them change.
+    """
+
+    folder: Path
+    family: Literal["qwen2", "chatglm"]
+    context: int
+    parameters: int
+    revision: str
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Return what `folder` says about itself.
+
+    Raises:
+        UnusableFolder: It can't be read, is no model, or is a model of another family.
+    """
+    try:
+        config = _read_config(folder)
+        weights = _files(folder, _WEIGHTS)
+        settings = _files(folder, _SETTINGS)
+        if not weights:
+            raise UnusableFolder(
+                f"{folder} holds no weights (*.safetensors or *.bin). Finish the download, or give "
+                "the folder that holds them."
+            )
+        family, context = _family_and_context(folder, config)
+        parameters = sum(_count_parameters(path) for path in weights)
+        return Checkpoint(folder, family, context, parameters, _revision(settings, weights))
+    except OSError as error:
+        raise UnusableFolder(f"{folder} can't be read: {error}.") from error
+
+
+def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix in suffixes and path.is_file())
+
+
+def _read_config(folder: Path) -> dict[str, object]:
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UnusableFolder(
+            f"{folder} has no config.json. Give the folder that holds it beside the weights."
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise UnusableFolder(f"{path} is no JSON ({error}). Download it again.") from error
+    if not isinstance(config, dict):
+        raise UnusableFolder(f"{path} is no model's config: it holds no JSON object.")
+    return config
+
+
+def _family_and_context(
+    folder: Path, config: dict[str, object]
+) -> tuple[Literal["qwen2", "chatglm"], int]:
+    model_type = config.get("model_type")
+    if model_type == "qwen2":
+        return "qwen2", _positive(folder, config, "max_position_embeddings")
+    # ChatGLM2, ChatGLM3 and GLM-4 also say "chatglm" but are other networks; only v1 has this key.
+    if model_type == "chatglm" and "inner_hidden_size" in config:
+        return "chatglm", _positive(folder, config, "max_sequence_length")
+    kind = "a later ChatGLM than v1" if model_type == "chatglm" else f"of type {model_type!r}"
+    raise UnusableFolder(
+        f"The model in {folder} is {kind}; Twopane itself runs qwen2 and chatglm (v1). Serve it "
+        "with vLLM, llama.cpp, Ollama or the like, and give URL#model."
+    )
+
+
+def _positive(folder: Path, config: dict[str, object], key: str) -> int:
+    value = config.get(key)
+    if isinstance(value, int) and value > 0:
+        return value
+    raise UnusableFolder(f"{folder / 'config.json'} gives no {key}. Download it again.")
+
+
+def _revision(settings: list[Path], weights: list[Path]) -> str:
+    """Hash the settings whole, and sizes and evenly spread samples of the weights.
+
+    Samples, since reading gigabytes at every start would take longer than mapping them; spread
+    over the file, since a fine-tuned copy has the same sizes and often the same ends.
+    """
+    digest = hashlib.sha256()
+    for path in settings:
+        digest.update(f"\n{path.name} {path.stat().st_size}\n".encode())
+        digest.update(path.read_bytes())
+    for path in weights:
+        size = path.stat().st_size
+        digest.update(f"\n{path.name} {size}\n".encode())
+        with path.open("rb") as file:
+            for offset in range(0, size, max(_SAMPLE_BYTES, size // _SAMPLES)):
+                file.seek(offset)
+                digest.update(file.read(_SAMPLE_BYTES))
+    return digest.hexdigest()[:16]
+
+
+def _count_parameters(path: Path) -> int:
+    """Return the number of weights by the header of a safetensors file; 0 for another file."""
+    if path.suffix != ".safetensors":
+        return 0
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(min(length, 100_000_000)))
+        return sum(math.prod(entry["shape"]) for key, entry in header.items() if key[:2] != "__")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UnusableFolder(f"{path} is no safetensors file. Download it again.") from error

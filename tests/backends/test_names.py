@@ -1,0 +1,36 @@
+import pytest
+
+from backends.names import COMMON_NAMES, names_of
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("meta-llama/Llama-3.1-8B-Instruct", ["meta-llama/Llama-3.1-8B-Instruct", "meta", "Llama"]),
+        ("gemma2:9b-q4_0", ["gemma2:9b-q4_0", "gemma2", "Gemma"]),
+        ("Hermes-3-Llama-3.2-3B.Q4_K_M.gguf", ["Hermes-3-Llama-3.2-3B.Q4_K_M.gguf", "Hermes"]),
+        ("星辰-7b-对话", ["星辰-7b-对话", "星辰"]),
+    ],
+)
+def test_the_telling_pieces_of_a_name_are_names(name: str, own: list[str]) -> None:
+    assert list(names_of(name)[: len(own)]) == own
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["model", "my_model-v2", "checkpoint-1000", "7b-chat-int4", "测试", "a", "", "最终-模型"],
+)
+def test_ordinary_words_give_nothing_away(name: str) -> None:
+    assert set(names_of(name)) <= {*COMMON_NAMES, "最终", "最终-模型"}
+
+
+def test_well_known_names_are_always_among_them() -> None:
+    known = {name.casefold() for name in names_of("anything")}
+    assert {"qwen", "chatglm", "llama", "mistral", "gemma", "phi", "deepseek", "文心一言"} <= known
+
+
+def test_no_name_is_listed_twice_or_empty() -> None:
+    names = [name.casefold() for name in names_of("Qwen-qwen")]
+    assert len(names) == len(set(names))
+    assert all(name.strip() for name in names)
+    assert len({name.casefold() for name in COMMON_NAMES}) == len(COMMON_NAMES)
