@@ -1,0 +1,39 @@
+"""What can go wrong with a trial, for the person who must act.
+
+    TrialError
+    ├── TrialNotFound     no such trial, or another rater's
+    ├── WrongState        not possible in the trial's present state
+    ├── BadPrompt         nothing to ask, or too long
+    └── BadRating         entries are missing or not allowed
+
+`code` names the message in the page's own language (`ui/texts`), `details` fills it in; the English
+text is for logs and API callers. None of them ever names a model.
+"""
+
+
+class TrialError(Exception):
+    """Something about a trial that its rater can put right."""
+
+    def __init__(self, code: str, message: str, **details: object) -> None:
+        super().__init__(message)
+        self.code = code
+        self.details = details
+
+
+class TrialNotFound(TrialError):  # noqa: N818 -- it is what happened
+    """The rater has no such trial."""
+
+    def __init__(self) -> None:
+        super().__init__("trial_not_found", "There is no such trial. Start a new one.")
+
+
+class WrongState(TrialError):  # noqa: N818
+    """The trial's present state does not allow it."""
+
+
+class BadPrompt(TrialError):  # noqa: N818
+    """The prompt can't be asked as it is."""
+
+
+class BadRating(TrialError):  # noqa: N818
+    """The rating can't be saved as it is; what was entered stays on the page."""

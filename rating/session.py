@@ -1,0 +1,345 @@
+"""Runs trials: opens a turn, has both models answer it, records the truth, takes the rating.
+
+`Panel` is what the pages and the API call. Each step is checked against the database, whatever the
+page shows; each change is one transaction, finished before the rater is told. How an answer is
+paced and masked is `run`'s, what is written `record`'s, what may be seen `trial`'s.
+"""
+
+import asyncio
+import json
+import logging
+import secrets
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from sqlalchemy.orm import Session
+
+from backends.catalog import Model
+from db import Database, Language, Side, Trial, TrialState, Turn, queries
+from rating import record
+from rating.assignment import pair_key
+from rating.entries import DRAFT_LIMIT, clean_text, parse_rating
+from rating.errors import BadPrompt, TrialError, TrialNotFound, WrongState
+from rating.run import FLUSH_INTERVAL_S, ChatModel, Question, TurnRun
+from rating.trial import TrialView, view_of
+
+logger = logging.getLogger(__name__)
+
+PROMPT_LIMIT = 20_000
+"""Longest prompt, in characters; what the models' contexts allow is often less."""
+
+ABANDON_AFTER_S = 60.0
+"""How long answers go on when nobody watches: long enough for a reload or a lost connection."""
+
+_HEARTBEAT_S = 0.5
+
+T = TypeVar("T")
+_Opened = tuple[TrialView, list[Question]]
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """Who is asking: the rater's id and the language of the page."""
+
+    id: str
+    language: Language
+
+
+class Panel:
+    """Two models, and the trials in which raters compare them."""
+
+    def __init__(
+        self, database: Database, models: tuple[ChatModel, ChatModel], *, blind: bool
+    ) -> None:
+        """`models` in any order: which one goes to which side is drawn for each trial."""
+        self._database = database
+        self._models = {chat_model.model.key: chat_model for chat_model in models}
+        self._pair = pair_key(*(chat_model.model.key for chat_model in models))
+        self._blind = blind
+        self._answering: set[str] = set()  # from before the turn is opened to after it is recorded
+        self._runs: dict[str, TurnRun] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._watchers: dict[str, int] = {}
+
+    @property
+    def blind(self) -> bool:
+        """Whether new trials are blind."""
+        return self._blind
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """The models of the pair, in the order of their keys."""
+        return tuple(self._models[key].model for key in sorted(self._models))
+
+    async def close(self) -> None:
+        """Stop what is being answered and record it."""
+        for run in self._runs.values():
+            run.stop()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def current(self, visitor: Visitor) -> TrialView | None:
+        """Return the trial the rater was at, as it stands; None if there is none."""
+
+        def load(session: Session) -> TrialView | None:
+            trial = queries.latest_trial(session, visitor.id)
+            return None if trial is None else self._settled(trial)
+
+        view = await self._write(load)
+        return None if view is None else self._as_shown(view)
+
+    async def new_trial(self, visitor: Visitor) -> TrialView:
+        """Begin a trial; the one before it is abandoned unless it was rated."""
+        before = await self.current(visitor)
+        if before is not None and before.id in self._runs:
+            self._runs[before.id].stop()
+        return await self._write(
+            lambda session: view_of(
+                record.begin_trial(
+                    session, visitor.id, visitor.language, self._pair, blind=self._blind
+                )
+            )
+        )
+
+    async def ask(
+        self, visitor: Visitor, trial_id: str | None, prompt: str, prompt_id: str | None = None
+    ) -> TrialView:
+        """Put the next prompt to both models and return at once; `watch` follows the answers.
+
+        Without `trial_id` a new trial is begun.
+
+        Raises:
+            BadPrompt: Nothing to ask, or too long; the trial is as it was.
+            TrialError: The trial can't be asked now.
+        """
+        prompt = _checked_prompt(prompt)
+        if trial_id is None:
+            trial_id = (await self.new_trial(visitor)).id
+
+        def open_turn(session: Session) -> _Opened:
+            trial = self._own_trial(session, visitor, trial_id)
+            turn = record.open_turn(trial, prompt, prompt_id)
+            return self._open(session, turn, Side)
+
+        return await self._start(trial_id, open_turn)
+
+    async def retry(self, visitor: Visitor, trial_id: str, sides: Iterable[Side]) -> TrialView:
+        """Ask the sides again that failed or were stopped, and return at once.
+
+        Raises:
+            TrialError: None of `sides` has to be asked again, or not now.
+        """
+        wanted = set(sides)
+
+        def open_again(session: Session) -> _Opened:
+            trial = self._own_trial(session, visitor, trial_id)
+            possible = [side for side in view_of(trial).to_retry if side in wanted]
+            if not possible:
+                raise WrongState("nothing_to_retry", "No side has to be asked again.")
+            return self._open(session, trial.turns[-1], possible)
+
+        return await self._start(trial_id, open_again)
+
+    async def watch(self, visitor: Visitor, trial_id: str) -> AsyncGenerator[TrialView, None]:
+        """Yield the trial as it may be shown now, and go on while it is being answered.
+
+        Raises:
+            BadPrompt: The turn was too long for a model and has been taken back.
+        """
+        view = await self._write(lambda s: view_of(self._own_trial(s, visitor, trial_id)))
+        run = self._runs.get(trial_id)
+        async for shown in self._frames(visitor, view):
+            yield shown
+        if run is not None and run.too_long:
+            raise BadPrompt(
+                "conversation_too_long",
+                "That is too long for one of the models: shorten the prompt or begin a new trial.",
+            )
+
+    async def stop(self, visitor: Visitor, trial_id: str) -> None:
+        """End the answers that are being written; does nothing when there are none."""
+        await self._read(lambda session: _load(session, visitor, trial_id).id)
+        if run := self._runs.get(trial_id):
+            run.stop()
+
+    async def save_draft(self, visitor: Visitor, trial_id: str, draft: Any) -> None:
+        """Keep what the rater has entered so far; ignored once the rating is saved."""
+        if not isinstance(draft, dict) or len(json.dumps(draft)) > DRAFT_LIMIT:
+            raise TrialError("draft_not_allowed", "These entries can't be kept.")
+
+        def save(session: Session) -> None:
+            trial = self._own_trial(session, visitor, trial_id)
+            if trial.rating is None:
+                trial.draft = draft
+
+        await self._write(save)
+
+    async def rate(self, visitor: Visitor, trial_id: str, payload: Any) -> TrialView:
+        """Save the rating, then tell who was who.
+
+        The same rating sent twice is stored once. When this returns, the rating is on the disk.
+
+        Raises:
+            BadRating: Entries are missing or not allowed.
+            WrongState: The trial can't be rated now, or was rated differently before.
+        """
+
+        def save(session: Session) -> None:
+            trial = self._own_trial(session, visitor, trial_id)
+            if trial.rating is None and trial.state is not TrialState.RATEABLE:
+                raise WrongState("not_rateable", "Both answers must be complete before a rating.")
+            record.save_rating(trial, parse_rating(payload, len(trial.turns)))
+
+        await self._write(save)
+        return await self._write(
+            lambda session: self._settled(self._own_trial(session, visitor, trial_id))
+        )
+
+    # --- one turn -------------------------------------------------------------------------------
+
+    async def _start(self, trial_id: str, opening: Callable[[Session], _Opened]) -> TrialView:
+        """Open answers in the database, then have them written by a task of their own."""
+        if trial_id in self._answering:
+            raise WrongState("answering", "This trial is being answered already.")
+        self._answering.add(trial_id)
+        try:
+            view, questions = await self._write(opening)
+            run = await self._make_run(view, questions)
+        except BaseException:
+            self._answering.discard(trial_id)
+            raise
+        self._runs[trial_id] = run
+        task = asyncio.create_task(self._drive(trial_id, run))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        self._stop_if_left(trial_id)
+        return self._as_shown(view)
+
+    async def _make_run(self, view: TrialView, questions: list[Question]) -> TurnRun:
+        if not view.blind:
+            return TurnRun(questions, hidden_names=None, reference=None)
+        # Names of both models on both sides: a name left standing would tell as much.
+        names = {name for model in self.models for name in model.names}
+        reference = await self._read(lambda session: record.usual_pace(session, self._models))
+        return TurnRun(questions, hidden_names=sorted(names), reference=reference)
+
+    async def _drive(self, trial_id: str, run: TurnRun) -> None:
+        """See one run through: the answers, then the record, then the panel unlocks."""
+        try:
+            outcomes = await run.run()
+            close = record.withdraw if run.too_long else record.close_answers
+            await self._write(lambda session: close(session, outcomes))
+        finally:
+            del self._runs[trial_id]
+            self._answering.discard(trial_id)
+
+    async def _frames(self, visitor: Visitor, view: TrialView) -> AsyncGenerator[TrialView, None]:
+        """Yield `view` with what may be shown of its answers; at last as the database has it."""
+        self._watchers[view.id] = self._watchers.get(view.id, 0) + 1
+        try:
+            shown, quiet_s = None, 0.0
+            while view.id in self._runs:
+                now = self._as_shown(view)
+                if now != shown or quiet_s >= _HEARTBEAT_S:  # a closed tab is noticed at a yield
+                    yield now
+                    shown, quiet_s = now, 0.0
+                await asyncio.sleep(FLUSH_INTERVAL_S)
+                quiet_s += FLUSH_INTERVAL_S
+        finally:
+            self._leave(view.id)
+        yield await self._read(lambda session: view_of(_load(session, visitor, view.id)))
+
+    def _leave(self, trial_id: str) -> None:
+        self._watchers[trial_id] -= 1
+        if not self._watchers[trial_id]:
+            del self._watchers[trial_id]
+            self._stop_if_left(trial_id)
+
+    def _stop_if_left(self, trial_id: str) -> None:
+        """End the answers if nobody watches them in a while."""
+        run = self._runs.get(trial_id)
+
+        def stop() -> None:
+            if run is not None and trial_id not in self._watchers:
+                run.stop()
+
+        asyncio.get_running_loop().call_later(ABANDON_AFTER_S, stop)
+
+    def _as_shown(self, view: TrialView) -> TrialView:
+        run = self._runs.get(view.id)
+        return view.with_last_answers(run.answers()) if run else view
+
+    # --- inside a transaction -------------------------------------------------------------------
+
+    def _own_trial(self, session: Session, visitor: Visitor, trial_id: str) -> Trial:
+        """Return the rater's trial, locked for what is to be written."""
+        trial = _load(session, visitor, trial_id, for_update=True)
+        if trial.id not in self._answering:
+            record.close_interrupted(trial)
+        return trial
+
+    def _settled(self, trial: Trial) -> TrialView:
+        """Finish what a crash may have left half done: open answers, a rating not revealed."""
+        if trial.id not in self._answering:
+            record.close_interrupted(trial)
+        record.reveal(trial)
+        return view_of(trial)
+
+    def _open(self, session: Session, turn: Turn, sides: Iterable[Side]) -> _Opened:
+        """Add an answer to be written for each side, and say what to ask it."""
+        trial, seed = turn.trial, secrets.randbits(31)
+        answers = [record.open_answer(turn, side, self._on(trial, side), seed) for side in sides]
+        session.flush()
+        return view_of(trial), [
+            Question(
+                side=answer.side,
+                answer_id=answer.id,
+                chat_model=(chat_model := self._models[answer.model_key]),
+                messages=record.history(trial, answer.side),
+                sampling=replace(chat_model.model.defaults, seed=seed),
+            )
+            for answer in answers
+        ]
+
+    def _on(self, trial: Trial, side: Side) -> ChatModel:
+        key = record.model_key(trial, side)
+        if key not in self._models:
+            raise WrongState("other_pair", "This trial was begun with other models.")
+        return self._models[key]
+
+    # --- threads --------------------------------------------------------------------------------
+
+    async def _read(self, work: Callable[[Session], T]) -> T:
+        return await asyncio.to_thread(_within, self._database.read, work)
+
+    async def _write(self, work: Callable[[Session], T]) -> T:
+        return await asyncio.to_thread(_within, self._database.write, work)
+
+
+def _within(
+    session_of: Callable[[], AbstractContextManager[Session]], work: Callable[[Session], T]
+) -> T:
+    with session_of() as session:
+        return work(session)
+
+
+def _load(session: Session, visitor: Visitor, trial_id: str, *, for_update: bool = False) -> Trial:
+    trial = queries.load_trial(session, trial_id, visitor.id, for_update=for_update)
+    if trial is None:
+        raise TrialNotFound
+    return trial
+
+
+def _checked_prompt(prompt: str) -> str:
+    prompt = clean_text(prompt).strip()
+    if not prompt:
+        raise BadPrompt("prompt_empty", "Type a prompt first.")
+    if len(prompt) > PROMPT_LIMIT:
+        raise BadPrompt(
+            "prompt_too_long",
+            f"The prompt has {len(prompt)} characters; {PROMPT_LIMIT} are possible.",
+            length=len(prompt),
+            limit=PROMPT_LIMIT,
+        )
+    return prompt
