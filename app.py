@@ -1,0 +1,266 @@
+"""Twopane's entry: settings -> servers -> pages -> launch, and the command line. Holds no logic."""
+
+import asyncio
+import json
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+import typer
+import uvicorn
+from fastapi import FastAPI
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from typer.core import TyperGroup
+
+from backends.catalog import PAIRS, Model, UnknownModel, resolve
+from backends.cores import threads_per_server
+from backends.supervisor import Backend, ModelServer, RemoteModel, State
+from db import Database, DatabaseError, Language
+from db.queries import Filters
+from rating.session import Panel
+from rating.summary import as_json, as_markdown, load_trials, summarise
+
+logger = logging.getLogger(__name__)
+
+
+class Settings(BaseSettings):
+    """Everything that can be set: by an option, else by a `TWOPANE_*` variable, else as here."""
+
+    model_config = SettingsConfigDict(env_prefix="TWOPANE_", env_file=".env", extra="ignore")
+
+    pair: str = Field("tiny", description=f"which pair to compare: {', '.join(PAIRS)}")
+    left: str | None = Field(
+        None, description="a model instead of the pair's first: catalog key, folder, or URL#model"
+    )
+    right: str | None = Field(
+        None, description="a model instead of the pair's second: catalog key, folder, or URL#model"
+    )
+    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 is every one")
+    port: int = Field(7860, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    database_url: str = Field(
+        "sqlite:///data/twopane.db", description="where ratings are kept: SQLite or PostgreSQL"
+    )
+    open: bool = Field(False, description="show from the start which model is which")
+    threads: int | None = Field(
+        None, ge=1, description="threads of each local model server; otherwise the cores shared out"
+    )
+    api_key: SecretStr = Field(
+        SecretStr("none"), description="key for models at a URL (only as a variable)"
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="how much is logged"
+    )
+
+    def models(self) -> tuple[Model, Model]:
+        """Return the two models to compare.
+
+        Raises:
+            UnknownModel: No such pair or model, or twice the same; says what to do.
+        """
+        if self.pair not in PAIRS:
+            raise UnknownModel(f"There is no pair {self.pair!r}. Give one of: {', '.join(PAIRS)}.")
+        first, second = PAIRS[self.pair].models
+        models = (resolve(self.left or first), resolve(self.right or second))
+        if models[0].key == models[1].key:
+            raise UnknownModel(f"Both sides would be {models[0].key}. Give two different models.")
+        return models
+
+
+class _ServeByDefault(TyperGroup):
+    """`python app.py --port 8000` means `python app.py serve --port 8000`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args or (args[0].startswith("-") and args[0] not in ("--help", "-h")):
+            args = ["serve", *args]
+        return super().parse_args(ctx, args)
+
+
+cli = typer.Typer(
+    cls=_ServeByDefault,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Two small chat models side by side on a CPU, rated blind. Without a command: serve.",
+)
+
+
+def _option(name: str, *flags: str) -> Any:
+    """An option of the command line for the setting of that name."""
+    words = Settings.model_fields[name].description
+    return typer.Option(*flags, help=f"{words} [TWOPANE_{name.upper()}]", show_default=False)
+
+
+_DatabaseUrl = Annotated[str | None, _option("database_url", "--database-url")]
+
+
+@cli.command()
+def serve(
+    pair: Annotated[str | None, _option("pair", "--pair")] = None,
+    left: Annotated[str | None, _option("left", "--left")] = None,
+    right: Annotated[str | None, _option("right", "--right")] = None,
+    host: Annotated[str | None, _option("host", "--host")] = None,
+    port: Annotated[int | None, _option("port", "--port")] = None,
+    database_url: _DatabaseUrl = None,
+    open_: Annotated[bool | None, _option("open", "--open/--blind")] = None,
+    threads: Annotated[int | None, _option("threads", "--threads")] = None,
+) -> None:
+    """Start both models and serve the panel."""
+    settings = _settings(
+        pair=pair,
+        left=left,
+        right=right,
+        host=host,
+        port=port,
+        database_url=database_url,
+        open=open_,
+        threads=threads,
+    )
+    try:
+        models = settings.models()
+        listener = _listen(settings.host, settings.port)
+        database = Database.open(settings.database_url)
+    except (UnknownModel, DatabaseError, OSError) as error:
+        raise _give_up(error) from error
+    try:
+        _serve(settings, models, database, listener)
+    finally:
+        database.close()
+
+
+class Format(StrEnum):
+    """How the summary is printed."""
+
+    MARKDOWN = "markdown"
+    JSON = "json"
+
+
+@cli.command()
+def summary(
+    format_: Annotated[Format, typer.Option("--format", help="markdown or json")] = Format.MARKDOWN,
+    pair: Annotated[
+        str | None, typer.Option(help='only this pair, as "first-model|second-model"')
+    ] = None,
+    blind: Annotated[bool | None, typer.Option("--blind/--open", help="only those")] = None,
+    language: Annotated[Language | None, typer.Option(help="only this language")] = None,
+    database_url: _DatabaseUrl = None,
+) -> None:
+    """Print what the ratings say so far."""
+    filters = Filters(pair=pair, blind=blind, language=language)
+    try:
+        database = Database.open(_settings(database_url=database_url).database_url)
+        try:
+            pairs = summarise(load_trials(database, filters))
+        finally:
+            database.close()
+    except DatabaseError as error:
+        raise _give_up(error) from error
+    if format_ is Format.JSON:
+        typer.echo(json.dumps(as_json(pairs), ensure_ascii=False, indent=2))
+    else:
+        typer.echo(as_markdown(pairs))
+
+
+@cli.command()
+def migrate(database_url: _DatabaseUrl = None) -> None:
+    """Bring the database to this version's schema (serve does it too)."""
+    try:
+        database = Database.open(_settings(database_url=database_url).database_url)
+    except DatabaseError as error:
+        raise _give_up(error) from error
+    typer.echo(f"{database.url} is up to date.")
+    database.close()
+
+
+def _settings(**given: object) -> Settings:
+    """Return the settings, with options in front of variables; explain what is wrong with them."""
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    try:
+        settings = Settings(**chosen)
+    except ValidationError as error:
+        lines = [f"{e['loc'][0]}: {e['msg']}" for e in error.errors()]
+        raise _give_up("A setting is not possible. " + "; ".join(lines)) from error
+    logging.basicConfig(
+        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    for talkative in ("httpx", "httpx2", "httpcore", "alembic"):
+        logging.getLogger(talkative).setLevel(logging.WARNING)
+    return settings
+
+
+def _give_up(reason: object) -> typer.Exit:
+    typer.secho(str(reason), fg=typer.colors.RED, err=True)
+    return typer.Exit(code=2)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket. Raises OSError with what to do when the port is taken."""
+    try:
+        return socket.create_server((host, port), backlog=2048)
+    except OSError as error:
+        raise OSError(
+            f"Can't listen on {host}:{port}: {error.strerror or error}. Is Twopane running "
+            "already? Give another --port, or --port 0 for a free one."
+        ) from error
+
+
+def _backend(model: Model, threads: int, api_key: SecretStr) -> Backend:
+    if model.endpoint_url is not None:
+        return RemoteModel(model, api_key=api_key.get_secret_value())
+    return ModelServer(model, threads=threads)
+
+
+def _serve(
+    settings: Settings, models: tuple[Model, Model], database: Database, listener: socket.socket
+) -> None:
+    # Before Gradio is imported: it would ask its makers for news otherwise.
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    from ui.pages import PATHS, build_pages  # noqa: PLC0415
+    from ui.web import build_app  # noqa: PLC0415
+
+    threads = settings.threads or threads_per_server(models)
+    first, second = (_backend(model, threads, settings.api_key) for model in models)
+    panel = Panel(database, (first, second), blind=not settings.open)
+    pages = build_pages(panel, database, lambda: [first.status, second.status])
+    web = build_app(
+        pages,
+        PATHS,
+        lifespan=_running(panel, (first, second)),
+        ready=lambda: _readiness(database, (first, second)),
+    )
+    host, port = listener.getsockname()[:2]
+    logger.info("Twopane is at http://%s:%s", host, port)
+    config = uvicorn.Config(
+        web, log_config=None, access_log=False, timeout_graceful_shutdown=2, lifespan="on"
+    )
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _running(panel: Panel, backends: Sequence[Backend]) -> Any:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await asyncio.gather(*(backend.start() for backend in backends))
+        try:
+            yield
+        finally:
+            await panel.close()
+            await asyncio.gather(*(backend.stop() for backend in backends))
+
+    return lifespan
+
+
+async def _readiness(database: Database, backends: Sequence[Backend]) -> dict[str, bool]:
+    ready = sum(backend.status.state is State.READY for backend in backends)
+    try:
+        await asyncio.to_thread(database.ping)
+    except DatabaseError:
+        logger.exception("the database failed")
+        return {"database": False, "models": ready == len(backends)}
+    return {"database": True, "models": ready == len(backends)}
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,107 @@
+"""The programming interface: named endpoints for `gradio_client`, with the same rights as the page.
+
+A client is a rater like any other: blind until its rating is saved. Texts of errors are in the
+language that the client accepts.
+"""
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import gradio as gr
+from gradio.events import api
+
+from db import Database, Language, Side
+from db.queries import Filters
+from rating.packs import prompt_id
+from rating.session import Panel
+from rating.summary import as_json, load_trials, summarise
+from rating.trial import TrialView
+from ui.errors import shown_errors
+from ui.visitor import visitor_of
+
+
+def build(panel: Panel, database: Database) -> None:
+    """Add the endpoints to the Blocks that is open."""
+
+    async def new_trial(request: gr.Request) -> dict[str, Any]:
+        """Begin a trial; the one before it is abandoned unless it was rated."""
+        with shown_errors(request):
+            return as_plain(await panel.new_trial(visitor_of(request)))
+
+    async def ask(
+        trial: str, prompt: str, request: gr.Request
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """Ask both models; gives the trial again and again until both answers are complete."""
+        with shown_errors(request):
+            visitor = visitor_of(request)
+            await panel.ask(visitor, trial, prompt, prompt_id(prompt))
+            async for view in panel.watch(visitor, trial):
+                yield as_plain(view)
+
+    async def retry(
+        trial: str, side: str, request: gr.Request
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """Ask the "left" or "right" side again after it failed or was stopped."""
+        with shown_errors(request):
+            visitor = visitor_of(request)
+            await panel.retry(visitor, trial, [each for each in Side if each == side])
+            async for view in panel.watch(visitor, trial):
+                yield as_plain(view)
+
+    async def stop(trial: str, request: gr.Request) -> dict[str, Any]:
+        """Stop the answers that are being written."""
+        with shown_errors(request):
+            await panel.stop(visitor_of(request), trial)
+        return {"trial": trial}
+
+    async def rate(
+        trial: str,
+        scores: dict[str, dict[str, int | str]],
+        preference: str,
+        comment: str,
+        request: gr.Request,
+    ) -> dict[str, Any]:
+        """Save a rating and learn who was who.
+
+        `scores` is `{side: {dimension: 1 to 5, or "na"}}` with every side and dimension;
+        `preference` is left, right, tie or both_bad.
+        """
+        entries = {"scores": scores, "preference": preference, "comment": comment}
+        with shown_errors(request):
+            return as_plain(await panel.rate(visitor_of(request), trial, entries))
+
+    def summary(blind: bool | None = None, language: str | None = None) -> dict[str, Any]:
+        """Return what the ratings say, by pair; `blind` and `language` (zh, en) limit it."""
+        known = Language(language) if language in set(Language) else None
+        return as_json(summarise(load_trials(database, Filters(blind=blind, language=known))))
+
+    for function in (new_trial, ask, stop, retry, rate, summary):
+        api(function, api_name=function.__name__, concurrency_limit=None)
+
+
+def as_plain(view: TrialView) -> dict[str, Any]:
+    """Return a trial as plain data, without what its rater may not know yet."""
+    return {
+        "trial": view.id,
+        "state": view.state.value,
+        "blind": view.blind,
+        "retry": [side.value for side in view.to_retry],
+        "turns": [
+            {
+                "prompt": turn.prompt,
+                **{
+                    side.value: {
+                        "text": answer.text,
+                        "status": answer.status.value,
+                        "error": answer.error,
+                        **({"timing": vars(answer.timing)} if answer.timing else {}),
+                    }
+                    for side, answer in turn.answers.items()
+                },
+            }
+            for turn in view.turns
+        ],
+        "models": {side.value: vars(identity) for side, identity in view.reveal.items()}
+        if view.reveal
+        else None,
+    }

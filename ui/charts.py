@@ -1,0 +1,64 @@
+"""Charts of the summary page, as Plotly figures that read well on light and dark."""
+
+import plotly.graph_objects as go
+
+from db import Dimension
+from rating import article
+from rating.dimensions import WORDINGS
+from rating.summary import PairSummary
+from ui.language import Texts
+
+_COLOURS = ("#d97706", "#0d9488")
+"""First and second model: told apart also by those who can't see red or green, and by shape."""
+
+_SHAPES = ("circle", "diamond")
+_GREY = "#64748b"
+
+
+def dimensions_chart(t: Texts, pair: PairSummary) -> go.Figure:
+    """Return the means of both models by dimension, the article's as hollow marks beside them."""
+    names = [WORDINGS[key][t.language].name for key in Dimension]
+    figure = go.Figure()
+    for index, model in enumerate(pair.models):
+        figures = [pair.dimensions[key] for key in Dimension]
+        figure.add_scatter(
+            name=model,
+            x=[f.mean[model] for f in figures],
+            y=names,
+            customdata=[f.n[model] for f in figures],
+            hovertemplate="%{y}: %{x:.2f} (n = %{customdata})",
+            mode="markers",
+            marker={"size": 15, "color": _COLOURS[index], "symbol": _SHAPES[index]},
+        )
+    for index, model in enumerate(article.MODELS):
+        figure.add_scatter(
+            name=t("chart_article", model=model),
+            x=[article.SCORES[key][index] for key in Dimension],
+            y=names,
+            hovertemplate="%{y}: %{x:.1f}",
+            mode="markers",
+            marker={
+                "size": 12,
+                "color": _COLOURS[index],
+                "symbol": f"{_SHAPES[index]}-open",
+                "line": {"width": 2},
+            },
+        )
+    return _dressed(figure, t)
+
+
+def _dressed(figure: go.Figure, t: Texts) -> go.Figure:
+    grid = {"gridcolor": "rgba(100,116,139,.25)", "zeroline": False}
+    return figure.update_layout(
+        title=None,
+        height=360,
+        margin={"l": 10, "r": 10, "t": 10, "b": 10},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"color": _GREY, "size": 14, "family": "system-ui, Noto Sans CJK SC, sans-serif"},
+        xaxis={"range": [0.8, 5.2], "dtick": 1, "title": t("chart_title"), **grid},
+        yaxis={"autorange": "reversed", "automargin": True, **grid},
+        legend={"orientation": "h", "y": -0.25, "x": 0},
+        hovermode="closest",
+        modebar={"remove": ["lasso2d", "select2d"]},
+    )

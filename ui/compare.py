@@ -1,0 +1,302 @@
+"""The compare page: one prompt, two panes, a blind rating, the reveal.
+
+Lays out the page and connects its events to `rating.session.Panel`, which decides everything. Each
+event gives the whole page anew, made by `_page` from one trial view, so that no two parts of it
+can disagree.
+"""
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from backends.supervisor import State, Status
+from db import Side, TrialState
+from rating import packs
+from rating.session import Panel
+from rating.trial import AnswerStatus, TrialView
+from ui import markup
+from ui.errors import shown_errors
+from ui.language import Texts, text_key, texts_in
+from ui.visitor import visitor_of
+
+STATUS_INTERVAL_S = 2.0
+
+Statuses = Callable[[], Sequence[Status]]
+Page = tuple[Any, ...]
+
+_ASKABLE = (TrialState.DRAFTING, TrialState.RATEABLE)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The components that a trial fills, in the order in which `_page` gives their values."""
+
+    trial: gr.Textbox
+    left: gr.Chatbot
+    right: gr.Chatbot
+    left_foot: gr.HTML
+    right_foot: gr.HTML
+    retry_left: gr.Button
+    retry_right: gr.Button
+    ask: gr.Button
+    stop: gr.Button
+    new: gr.Button
+    reveal: gr.HTML
+    rating: gr.HTML
+
+    def outputs(self) -> list[gr.components.Component]:
+        return list(vars(self).values())
+
+
+def build(blocks: gr.Blocks, panel: Panel, statuses: Statuses) -> None:
+    """Lay out the page in `blocks`, which is open, and connect its events."""
+    header = markup.component(js_on_load="window.twopane.attachHeader(element)")
+    mode = markup.component()
+    status = markup.component()
+    with gr.Row(elem_classes="tp-panes", equal_height=True):
+        left, left_foot, retry_left = _pane(Side.LEFT)
+        right, right_foot, retry_right = _pane(Side.RIGHT)
+    with gr.Row(elem_classes="tp-ask"):
+        prompt = gr.Textbox(
+            label=text_key("prompt_label"),
+            placeholder=text_key("prompt_placeholder"),
+            lines=1,
+            max_lines=8,
+            scale=8,
+            elem_id="prompt",
+        )
+        with gr.Column(scale=1, min_width=160):
+            ask = gr.Button(text_key("ask"), variant="primary", elem_id="ask")
+            stop = gr.Button(text_key("stop"), variant="stop", interactive=False, elem_id="stop")
+            new = gr.Button(text_key("new_trial"), elem_id="new")
+    suggestions = markup.component(js_on_load="window.twopane.attachSuggestions(element)")
+    reveal = markup.component(elem_id="reveal")
+    rating = markup.component(
+        elem_id="rating",
+        js_on_load="window.twopane.attachRating(element, trigger); /* 'draft' 'send' */",
+    )
+    trial = gr.Textbox(visible="hidden", elem_id="trial")
+    asked = gr.Textbox(visible="hidden", elem_id="asked")
+    parts = _Parts(
+        *(trial, left, right, left_foot, right_foot, retry_left, retry_right, ask, stop, new),
+        *(reveal, rating),
+    )
+    _connect_head(blocks, panel, statuses, (header, mode, suggestions, left, right), status)
+    _connect_turns(blocks, _Events(panel), parts, prompt, asked)
+    _connect_rating(_Events(panel), parts)
+
+
+def _pane(side: Side) -> tuple[gr.Chatbot, gr.HTML, gr.Button]:
+    with gr.Column(min_width=320, elem_classes="tp-pane"):
+        answers = gr.Chatbot(
+            label=text_key(f"pane_{side}"),
+            height="min(48vh, 32rem)",
+            buttons=[],
+            feedback_options=None,
+            allow_file_downloads=False,
+            allow_tags=False,
+            latex_delimiters=[],
+            layout="bubble",
+            elem_id=f"pane-{side}",
+        )
+        foot = markup.component(elem_id=f"foot-{side}")
+        retry = gr.Button(
+            text_key(f"retry_{side}"), size="sm", visible=False, elem_id=f"retry-{side}"
+        )
+    return answers, foot, retry
+
+
+# --- events ---------------------------------------------------------------------------------------
+
+_LISTENER: dict[str, Any] = {
+    "api_visibility": "private",
+    "concurrency_limit": None,
+    "show_progress": "hidden",
+}
+
+
+def _connect_head(
+    blocks: gr.Blocks,
+    panel: Panel,
+    statuses: Statuses,
+    fixed: Sequence[gr.components.Component],
+    status: gr.HTML,
+) -> None:
+    tiny = all(model.builtin for model in panel.models)
+
+    def head(request: gr.Request) -> Page:
+        t = _texts(request)
+        empty = gr.update(placeholder=t("pane_empty"))
+        return (
+            markup.header(t, "compare"),
+            markup.mode(t, blind=panel.blind, tiny=tiny),
+            markup.suggestions(t, packs.suggested(t.language)),
+            *(empty, empty),
+        )
+
+    def readiness(request: gr.Request) -> str:
+        return _status_line(_texts(request), statuses())
+
+    blocks.load(head, None, list(fixed), **_LISTENER)
+    gr.on([blocks.load, gr.Timer(STATUS_INTERVAL_S).tick], readiness, None, status, **_LISTENER)
+
+
+def _connect_turns(
+    blocks: gr.Blocks,
+    events: "_Events",
+    parts: _Parts,
+    prompt: gr.Textbox,
+    asked: gr.Textbox,
+) -> None:
+    page = parts.outputs()
+
+    def go_on(opened: Any) -> Any:
+        return opened.success(events.watch, parts.trial, page, **_LISTENER)
+
+    go_on(blocks.load(events.show, None, page, **_LISTENER))
+    follow = go_on(
+        gr.on(
+            [parts.ask.click, prompt.submit],
+            events.ask,
+            [parts.trial, prompt],
+            [prompt, asked, *page],
+            **_LISTENER,
+        )
+    )
+    follow.failure(events.give_back, [parts.trial, asked, prompt], [prompt, *page], **_LISTENER)
+    for side, button in ((Side.LEFT, parts.retry_left), (Side.RIGHT, parts.retry_right)):
+        go_on(button.click(events.retry(side), parts.trial, page, **_LISTENER))
+    parts.stop.click(events.stop, parts.trial, None, **_LISTENER)
+    parts.new.click(events.new_trial, None, page, **_LISTENER)
+
+
+def _connect_rating(events: "_Events", parts: _Parts) -> None:
+    parts.rating.draft(events.save_draft, None, None, **_LISTENER)
+    parts.rating.send(events.rate, None, parts.outputs(), **_LISTENER)
+
+
+class _Events:
+    """What the page does on each event; every argument from the browser is untrusted."""
+
+    def __init__(self, panel: Panel) -> None:
+        self._panel = panel
+
+    async def show(self, request: gr.Request) -> Page:
+        with shown_errors(request):
+            view = await self._panel.current(visitor_of(request))
+        return self._page(view, request)
+
+    async def ask(self, trial: str, prompt: str, request: gr.Request) -> Page:
+        """Open the turn; `watch` follows it. The prompt leaves the box once it is stored."""
+        with shown_errors(request):
+            view = await self._panel.ask(
+                visitor_of(request), trial or None, prompt, packs.prompt_id(prompt)
+            )
+        return ("", prompt, *self._page(view, request))
+
+    async def give_back(self, trial: str, asked: str, prompt: str, request: gr.Request) -> Page:
+        """Put a prompt that no model could take back into the box, unless another is there."""
+        visitor = visitor_of(request)
+        with shown_errors(request):
+            view = await self._panel.current(visitor)
+        stored = view is not None and bool(view.turns) and view.turns[-1].prompt == asked.strip()
+        return (prompt if prompt or stored else asked, *self._page(view, request))
+
+    async def watch(self, trial: str, request: gr.Request) -> AsyncGenerator[Page, None]:
+        if not trial:
+            yield self._page(None, request)  # without a yield Gradio would empty the page
+            return
+        with shown_errors(request):
+            async for view in self._panel.watch(visitor_of(request), trial):
+                yield self._page(view, request)
+
+    def retry(self, side: Side) -> Callable[..., Any]:
+        async def retry(trial: str, request: gr.Request) -> Page:
+            with shown_errors(request):
+                view = await self._panel.retry(visitor_of(request), trial, [side])
+            return self._page(view, request)
+
+        return retry
+
+    async def stop(self, trial: str, request: gr.Request) -> None:
+        with shown_errors(request):
+            await self._panel.stop(visitor_of(request), trial)
+
+    async def new_trial(self, request: gr.Request) -> Page:
+        with shown_errors(request):
+            view = await self._panel.new_trial(visitor_of(request))
+        return self._page(view, request)
+
+    async def save_draft(self, event: gr.EventData, request: gr.Request) -> None:
+        with shown_errors(request):
+            await self._panel.save_draft(
+                visitor_of(request), str(event._data.get("trial")), event._data.get("entries")
+            )
+
+    async def rate(self, event: gr.EventData, request: gr.Request) -> Page:
+        with shown_errors(request):
+            view = await self._panel.rate(
+                visitor_of(request), str(event._data.get("trial")), event._data.get("entries")
+            )
+        return self._page(view, request)
+
+    def _page(self, view: TrialView | None, request: gr.Request) -> Page:
+        return _page(_texts(request), view, self._panel.models)
+
+
+# --- what a trial looks like ----------------------------------------------------------------------
+
+
+def _page(t: Texts, view: TrialView | None, models: Sequence[Any]) -> Page:
+    """Return the value of every part of the page, in the order of `_Parts`."""
+    if view is None:
+        view = TrialView(id="", state=TrialState.DRAFTING, blind=True)
+    retryable = () if view.streaming else view.to_retry
+    tiny = {model.key for model in models if model.builtin}
+    return (
+        view.id,
+        _messages(view, Side.LEFT),
+        _messages(view, Side.RIGHT),
+        markup.foot(t, view, Side.LEFT),
+        markup.foot(t, view, Side.RIGHT),
+        gr.update(value=t("retry_left"), visible=Side.LEFT in retryable),
+        gr.update(value=t("retry_right"), visible=Side.RIGHT in retryable),
+        # An update without the label would lose one that the browser translates.
+        gr.update(
+            value=t("ask"), interactive=view.state in (TrialState.DRAFTING, TrialState.RATEABLE)
+        ),
+        gr.update(value=t("stop"), interactive=view.streaming),
+        gr.update(value=t("new_trial"), variant="primary" if view.rating else "secondary"),
+        markup.reveal(t, view, tiny={i.model_key for i in (view.reveal or {}).values()} <= tiny),
+        markup.rating_form(t, view),
+    )
+
+
+def _messages(view: TrialView, side: Side) -> list[dict[str, str]]:
+    messages = []
+    for turn in view.turns:
+        messages.append({"role": "user", "content": turn.prompt})
+        answer = turn.answers[side]
+        if answer.text or answer.status is AnswerStatus.COMPLETE:
+            messages.append({"role": "assistant", "content": answer.text})
+    return messages
+
+
+def _status_line(t: Texts, statuses: Sequence[Status]) -> str:
+    """Say how many models are ready, never which: how long a side loads would tell."""
+    states = [status.state for status in statuses]
+    ready = states.count(State.READY)
+    if ready == len(states):
+        return markup.status(t, "ready", t("status_ready"), None)
+    if State.FAILED in states or State.STOPPED in states:
+        return markup.status(t, "failed", t("status_failed"), None)
+    if any(status.restarts for status in statuses) or State.RESTARTING in states:
+        return markup.status(t, "loading", t("status_restarting", ready=ready), None)
+    done = sum(1.0 if s.state is State.READY else s.progress or 0.0 for s in statuses)
+    return markup.status(t, "loading", t("status_loading", ready=ready), done / len(statuses))
+
+
+def _texts(request: gr.Request) -> Texts:
+    return texts_in(visitor_of(request).language)
