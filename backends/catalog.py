@@ -33,6 +33,7 @@ class Sampling:
     top_k: int | None = 50
     max_tokens: int = 512
     seed: int | None = None
+    repetition_penalty: float | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,8 @@ class Pair:
     models: tuple[str, str]
 
 
+_TINY_SAMPLING = Sampling(max_tokens=256)
+
 # What only the files can tell (revision, context, parameters) is filled in by `resolve`.
 MODELS = {
     model.key: model
@@ -93,6 +96,7 @@ MODELS = {
             names=names_of("tiny-qwen"),
             builtin=True,
             note=_TINY_NOTE,
+            defaults=_TINY_SAMPLING,
         ),
         Model(
             key="tiny-chatglm",
@@ -103,6 +107,7 @@ MODELS = {
             names=names_of("tiny-chatglm"),
             builtin=True,
             note=_TINY_NOTE,
+            defaults=_TINY_SAMPLING,
         ),
     )
 }

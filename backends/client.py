@@ -184,8 +184,9 @@ def _request(endpoint: Endpoint, messages: Sequence[Message], sampling: Sampling
     }
     if sampling.seed is not None:
         request["seed"] = sampling.seed
-    if sampling.top_k is not None:
-        request["extra_body"] = {"top_k": sampling.top_k}  # not in OpenAI's own API
+    beyond_openai = {"top_k": sampling.top_k, "repetition_penalty": sampling.repetition_penalty}
+    if extra := {name: value for name, value in beyond_openai.items() if value is not None}:
+        request["extra_body"] = extra
     return request
 
 

@@ -1,7 +1,8 @@
 """The names by which an answer may give its model away, in Chinese and English.
 
 Holds the names and takes those of a folder or a remote model apart. Doesn't know how an answer is
-watched for them, nor which of them are meant in earnest ("清华" may be a place to study).
+watched for them. Words that people use for other things (Google, 百度, falcons, palms, 清华 as a
+place to study) are left out: a mask over them would spoil honest answers and tell nothing.
 """
 
 import re
@@ -9,29 +10,25 @@ from collections.abc import Iterable
 
 QWEN_NAMES = (
     *("Qwen", "Qwen1.5", "Tongyi", "Tongyi Qianwen", "Qianwen", "通义千问", "通义", "千问"),
-    *("Alibaba", "Alibaba Cloud", "Aliyun", "阿里巴巴", "阿里云", "阿里", "达摩院"),
+    *("Alibaba", "Alibaba Cloud", "Aliyun", "阿里巴巴", "阿里云", "达摩院", "DAMO Academy"),
+    *("通義千問", "通義", "千問", "阿里雲", "達摩院"),
 )
 CHATGLM_NAMES = (
     *("ChatGLM", "ChatGLM-6B", "GLM", "智谱", "智谱AI", "智谱清言", "Zhipu", "Zhipu AI"),
-    *("清华大学", "清华", "Tsinghua", "KEG", "THUDM"),
+    *("清华大学", "Tsinghua", "KEG Lab", "KEG实验室", "THUDM"),
+    *("智譜", "智譜清言", "清華大學", "KEG實驗室"),
 )
-# Well-known families and makers: a model often claims to be one that it learned from.
+# Well-known chat models and those who make little else: a model often claims to be one that it
+# learned from.
 COMMON_NAMES = (
     *QWEN_NAMES,
     *CHATGLM_NAMES,
-    *("ChatGPT", "GPT", "GPT-3", "GPT-3.5", "GPT-4", "GPT-4o", "OpenAI"),
-    *("Claude", "Anthropic", "Gemini", "Gemma", "Bard", "PaLM", "Google", "DeepMind", "谷歌"),
-    *("Llama", "Alpaca", "Vicuna", "Meta AI", "LMSYS", "Mistral", "Mixtral", "Mistral AI"),
-    *("Phi", "Microsoft", "微软", "Copilot", "Bing", "小冰", "Grok", "xAI", "Cohere", "Command R"),
-    *("DeepSeek", "深度求索", "深度探索", "ERNIE", "文心一言", "文心", "Baidu", "百度"),
-    *("Baichuan", "百川", "百川智能", "InternLM", "书生", "浦语", "SenseTime", "商汤"),
-    *("Moonshot", "月之暗面", "Kimi", "MiniMax", "Doubao", "豆包", "ByteDance", "字节跳动", "云雀"),
-    *("Hunyuan", "混元", "Tencent", "腾讯", "SparkDesk", "讯飞", "科大讯飞", "iFlytek", "讯飞星火"),
-    *("Yi", "零一万物", "01.AI", "Skywork", "昆仑万维", "天工", "PanGu", "盘古", "Huawei", "华为"),
-    *("MiniCPM", "ModelBest", "面壁智能", "OpenBMB", "BLOOM", "BLOOMZ", "BigScience", "RWKV"),
-    *("Falcon", "TII", "StableLM", "Stability AI", "SmolLM", "Hugging Face", "TinyLlama"),
-    *("MOSS", "复旦", "Granite", "IBM", "Nemotron", "NVIDIA", "英伟达", "OLMo", "Ai2", "MPT"),
-    *("Dolly", "Databricks"),
+    *("ChatGPT", "GPT", "GPT-3", "GPT-3.5", "GPT-4", "GPT-4o", "OpenAI", "Claude", "Anthropic"),
+    *("Gemma", "DeepMind", "Llama", "TinyLlama", "Vicuna", "Mistral", "Mistral AI", "Mixtral"),
+    *("Grok", "DeepSeek", "深度求索", "ERNIE Bot", "文心一言", "Baichuan", "百川智能"),
+    *("InternLM", "浦语", "Moonshot AI", "月之暗面", "Kimi", "Doubao", "豆包", "Hunyuan", "混元"),
+    *("SparkDesk", "讯飞星火", "星火大模型", "零一万物", "01.AI", "Skywork", "MiniCPM", "OpenBMB"),
+    *("面壁智能", "BLOOMZ", "BigScience", "RWKV", "StableLM", "SmolLM", "Nemotron", "OLMo"),
 )
 
 # Pieces of folder and model names that are ordinary words, sizes or formats: no answer is given
@@ -39,9 +36,9 @@ COMMON_NAMES = (
 _ORDINARY = re.compile(
     r"ai|base|best|chat|checkpoint|ckpt|cn|code|coder|copy|default|demo|distill|distilled|dpo|en|"
     r"export|final|fine|finetune|finetuned|folder|free|full|instruct|instruction|large|latest|llm|"
-    r"lm|local|lora|main|math|mega|merged|mini|model|models|moe|my|nano|new|old|orig|original|"
-    r"output|outputs|post|pre|preview|pro|quant|quantized|rl|rlhf|sft|small|snapshot|snapshots|"
-    r"super|test|tiny|tmp|tune|tuned|turbo|ultra|vl|weights|xl|zh|模型|对话|测试|微调|"
+    r"lm|local|lora|main|math|mega|merged|meta|mini|model|models|moe|my|nano|new|old|open|orig|"
+    r"original|output|outputs|post|pre|preview|pro|quant|quantized|rl|rlhf|sft|small|snapshot|"
+    r"snapshots|super|test|tiny|tmp|tune|tuned|turbo|ultra|vl|weights|xl|zh|模型|对话|测试|微调|"
     r"awq|bnb|bin|dwq|exl2|ggml|gguf|gptq|hf|mlx|onnx|pytorch|safetensors|"
     r"(b?f|fp|int|it|nf|q|v|w|a)?[\d.]+(b|m|k|t|bit)?|download|downloads",
     re.IGNORECASE,

@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import httpx2
@@ -45,6 +45,15 @@ class _End:
     final: bool = False  # trying again would end the same way
 
 
+class _Defaults(BaseModel):
+    """How a model server draws tokens unless told otherwise: the checkpoint's own settings."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    repetition_penalty: float | None = None
+
+
 class _Health(BaseModel):
     """What `GET /health` of a model server says; see `backends.server`."""
 
@@ -53,6 +62,7 @@ class _Health(BaseModel):
     stage: str = ""
     error: str = ""
     precision: str = ""
+    defaults: _Defaults = _Defaults()
 
 
 class ModelServer(Backend):
@@ -143,13 +153,19 @@ class ModelServer(Backend):
             while True:
                 health = await _ask_health(client)
                 if health is not None and health.status == "ready":
-                    self._precision = health.precision
+                    self._learn(health)
                     return None
                 if health is not None and health.status == "failed":
                     return _End(health.error or "loading failed", final=True)
                 if health is not None:
                     self._become(State.LOADING, progress=health.progress, detail=health.stage)
                 await asyncio.sleep(self._patience.poll_s)
+
+    def _learn(self, health: _Health) -> None:
+        """Take over what only the loaded model knows, so that each answer's record is complete."""
+        self._precision = health.precision
+        known = health.defaults.model_dump(exclude_none=True)
+        self.model = replace(self.model, defaults=replace(self.model.defaults, **known))
 
 
 async def _ask_health(client: httpx2.AsyncClient) -> _Health | None:

@@ -52,7 +52,7 @@ def test_the_built_in_models_are_called_what_they_are(key: str) -> None:
     model = MODELS[key]
     assert model.builtin
     assert model.note == "tiny built-in model for trying the panel, no measure of the real ones"
-    assert {key, "Qwen", "ChatGLM", "通义千问", "智谱AI", "清华", "阿里云"} <= set(model.names)
+    assert {key, "Qwen", "ChatGLM", "通义千问", "智谱AI", "清华大学", "阿里云"} <= set(model.names)
 
 
 def test_a_key_is_resolved_with_what_its_files_say(

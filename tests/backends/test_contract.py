@@ -4,6 +4,7 @@ The tests share one event loop and one backend of each kind, since a real server
 load; each leaves it ready.
 """
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -27,8 +28,10 @@ SHORT = Sampling(temperature=0, max_tokens=16, seed=1)
 
 def make(kind: str, fake: Fake) -> Backend:
     match kind:
-        case "real server":
+        case "small ChatGLM":
             return ModelServer(resolve(str(SMALL_CHATGLM)))
+        case "built-in Qwen":
+            return ModelServer(resolve("tiny-qwen"))
         case "fake server":
             return ModelServer(MODELS["tiny-qwen"], command=fake_command("--load-s", "0.2"))
         case _:
@@ -38,7 +41,7 @@ def make(kind: str, fake: Fake) -> Backend:
 @pytest_asyncio.fixture(
     scope="module",
     loop_scope="module",
-    params=["real server", "fake server", "remote endpoint"],
+    params=["small ChatGLM", "built-in Qwen", "fake server", "remote endpoint"],
 )
 async def backend(request: pytest.FixtureRequest, shared_fake: Fake) -> AsyncIterator[Backend]:
     """A backend that is ready; beforehand it has been none."""
@@ -81,3 +84,17 @@ async def test_a_stopped_backend_can_be_started_again(backend: Backend) -> None:
     await backend.start()
     await backend.wait_ready(60)
     assert backend.status.restarts == 0
+
+
+async def test_a_local_model_draws_as_its_checkpoint_says() -> None:
+    server = ModelServer(resolve("tiny-qwen"))
+    before = server.model.defaults
+    await server.start()
+    await server.wait_ready(60)
+    await server.stop()
+    assert server.model.folder is not None
+    said = json.loads((server.model.folder / "generation_config.json").read_text())
+    learned = server.model.defaults
+    assert (learned.temperature, learned.top_k) == (said["temperature"], said["top_k"])
+    assert learned.max_tokens == before.max_tokens
+    assert server.precision == "float32"

@@ -1,0 +1,99 @@
+"""The flat batch: tokens of several sequences in one row, each sequence with its own cache.
+
+A forward pass takes a ``FlatBatch``: spans of token ids one after the other, without padding. A
+span continues the sequence in its ``KVCache``, or stands alone without one (training, checking).
+So a long prompt, a chunk of one, and single decode steps go through the network together.
+
+Knows nothing of any model family: what a cache stores, and which positions and masks follow from
+the token ids, is the family's business. Chooses no tokens and schedules nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+
+class KVCache:
+    """Keys and values of one sequence so far; families add the tensors.
+
+    ``token_ids`` are the ids whose keys and values are stored: a family derives positions from
+    them, and a later request may compare its prompt with them.
+    """
+
+    def __init__(self) -> None:
+        self.token_ids: list[int] = []
+
+    @property
+    def length(self) -> int:
+        """Number of tokens stored."""
+        return len(self.token_ids)
+
+
+@dataclass(frozen=True)
+class Span:
+    """Neighbouring tokens of one sequence.
+
+    Attributes:
+        token_ids: the new ids, at least one.
+        cache: what came before them and where their keys and values go; None: the sequence
+            begins here and is not continued.
+        positions: position ids that replace the family's own rule, in the family's shape.
+    """
+
+    token_ids: tuple[int, ...]
+    cache: KVCache | None = None
+    positions: Tensor | None = None
+
+    @property
+    def past(self) -> int:
+        """How many tokens of the sequence came before this span."""
+        return self.cache.length if self.cache else 0
+
+    @property
+    def sequence(self) -> list[int]:
+        """All ids of the sequence, up to the end of this span."""
+        return [*(self.cache.token_ids if self.cache else ()), *self.token_ids]
+
+
+@dataclass(frozen=True)
+class FlatBatch:
+    """Spans of several sequences in one row of T tokens.
+
+    Attributes:
+        spans: in their order in the row; no two share a cache.
+        rows: the positions in the row whose logits are wanted; None: all T.
+    """
+
+    spans: tuple[Span, ...]
+    rows: tuple[int, ...] | None = None
+
+    @classmethod
+    def of(cls, sequences: Iterable[Sequence[int]], rows: Sequence[int] | None = None) -> FlatBatch:
+        """Whole sequences without caches, as for training."""
+        spans = tuple(Span(tuple(sequence)) for sequence in sequences)
+        return cls(spans, None if rows is None else tuple(rows))
+
+    @classmethod
+    def step(cls, spans: Sequence[Span]) -> FlatBatch:
+        """Spans of which only the last token's logits are wanted: one row of logits a span."""
+        ends = accumulate(len(span.token_ids) for span in spans)
+        return cls(tuple(spans), tuple(end - 1 for end in ends))
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens in each span."""
+        return [len(span.token_ids) for span in self.spans]
+
+    @property
+    def token_ids(self) -> Tensor:
+        """All ids of the row, shape (T,)."""
+        return torch.tensor([token for span in self.spans for token in span.token_ids])
+
+    def select(self, hidden: Tensor) -> Tensor:
+        """The wanted rows of ``hidden`` (T, width), shape (rows, width)."""
+        return hidden if self.rows is None else hidden[torch.tensor(self.rows)]

@@ -1,0 +1,82 @@
+"""What the engine is asked for, and what it says back: plain data.
+
+Knows no torch, no HTTP and no tokens' meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How the next token is chosen, in the order in which it is applied.
+
+    Attributes:
+        repetition_penalty: makes ids that were already there less likely; 1 is off.
+        temperature: 0 takes the likeliest token.
+        top_k: only so many likeliest tokens; 0 is off.
+        top_p: only the likeliest tokens that together have this probability; 1 is off.
+        seed: the same seed gives the same answer; None: a new one every time.
+    """
+
+    repetition_penalty: float = 1.0
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int | None = None
+
+    def overridden(self, given: Mapping[str, Any]) -> SamplingSettings:
+        """The same, with every value of ``given`` that is one of its fields and not None."""
+        known = SamplingSettings.__dataclass_fields__
+        changes = {k: v for k, v in given.items() if k in known and v is not None}
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """One answer that is wanted.
+
+    Attributes:
+        prompt_ids: the whole prompt.
+        max_tokens: the answer's longest length; cut to what the context leaves.
+        sampling: how tokens are chosen.
+        stops: strings that end the answer and are not part of it.
+    """
+
+    prompt_ids: tuple[int, ...]
+    max_tokens: int
+    sampling: SamplingSettings
+    stops: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TextPiece:
+    """More of the answer; never changes what was said before."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The end of an answer.
+
+    Attributes:
+        completion_tokens: without the token that ends the answer.
+    """
+
+    reason: Literal["stop", "length", "cancelled"]
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The model failed; nothing more comes."""
+
+    message: str
+
+
+Event = TextPiece | Finished | Failed

@@ -1,0 +1,31 @@
+"""Makes an engine of a checkpoint folder, ready to answer.
+
+The first module of a model server that imports torch; ``host`` imports it in the thread that is to
+step the model.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from backends.server.engine import Engine
+from backends.server.host import Limits
+from backends.server.model import load_model
+from backends.server.weights import Progress
+
+
+def load_engine(folder: Path, precision: str, limits: Limits, progress: Progress) -> Engine:
+    """Loads a model and lets it say its first word, which nobody hears.
+
+    Raises:
+        CheckpointError: the folder holds nothing that can chat.
+    """
+    if limits.threads is not None:
+        torch.set_num_threads(limits.threads)
+    model = load_model(folder, precision, progress)
+    progress("first step", 0.0)
+    # Finds a missing chat template now, and makes the first answer as fast as the others.
+    model.generate(model.tokenizer.encode_chat([{"role": "user", "content": "?"}]), 2)
+    return Engine(model, places=limits.places, queue=limits.queue)

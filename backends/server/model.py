@@ -1,0 +1,253 @@
+"""A loaded chat model: one face over all families.
+
+``load_model`` and ``load_tokenizer`` find the family by the folder's config.json. Serves nothing
+and schedules nothing; ``engine`` does.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, cast
+
+import torch
+from torch import Tensor
+
+from backends.server.batch import FlatBatch, KVCache, Span
+from backends.server.conversation import MessageLike
+from backends.server.errors import CheckpointError, ContextError, SequenceError
+from backends.server.generation import SamplingSettings
+from backends.server.sampling import Sampler, Vocabulary
+from backends.server.weights import Progress, no_progress, read_json
+
+Family = Literal["qwen2", "chatglm"]
+PRECISIONS = ("float32",)
+
+
+class Network(Protocol):
+    """One family's forward pass."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of logits a row."""
+
+    @property
+    def context(self) -> int:
+        """How many tokens a sequence may have."""
+
+    def new_cache(self) -> KVCache:
+        """An empty cache for one sequence."""
+
+    def __call__(self, batch: FlatBatch) -> Tensor:
+        """Logits of the wanted rows, (rows, vocab), float32; caches grow by their spans."""
+
+
+class Tokenizer(Protocol):
+    """One family's tokenizer and chat format."""
+
+    @property
+    def decodable(self) -> Collection[int]:
+        """The ids that stand for something."""
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """The ids that end an answer."""
+
+    def encode(self, text: str) -> list[int]:
+        """As the original encodes one text, with what it adds."""
+
+    def encode_plain(self, text: str) -> list[int]:
+        """The same without what it adds."""
+
+    def encode_text(self, text: str) -> list[int]:
+        """Text, whatever it looks like: never a control token."""
+
+    def encode_chat(self, messages: Sequence[MessageLike | Mapping[str, str]]) -> list[int]:
+        """The prompt of a conversation, the messages being text."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids, without control tokens."""
+
+    def answer(self, ids: Sequence[int]) -> str:
+        """A whole answer as it is shown."""
+
+    def settled(self, ids: Sequence[int]) -> str:
+        """The part of the answer that further ids can't change, blanks at its end included."""
+
+
+@dataclass(frozen=True, eq=False)
+class ChatModel:
+    """A network with its tokenizer and what its checkpoint says about its use.
+
+    Attributes:
+        defaults: how it is sampled where a request doesn't say.
+        stop_ids: the ids that end an answer.
+    """
+
+    family: Family
+    precision: str
+    network: Network
+    tokenizer: Tokenizer
+    defaults: SamplingSettings
+    stop_ids: frozenset[int]
+    vocabulary: Vocabulary
+
+    @property
+    def context(self) -> int:
+        """Prompt and answer together, in tokens."""
+        return self.network.context
+
+    @torch.inference_mode()
+    def logits(self, token_ids: Sequence[int]) -> Tensor:
+        """Logits after every token of one sequence, (T, vocab), float32.
+
+        Raises:
+            SequenceError: the sequence is empty, or its ids make no sense to the model.
+        """
+        self._check(token_ids)
+        return self.network(FlatBatch.of([token_ids]))
+
+    @torch.inference_mode()
+    def step(self, spans: Sequence[Span]) -> Tensor:
+        """Logits after the last token of every span, (spans, vocab)."""
+        return self.network(FlatBatch.step(spans))
+
+    def generate(
+        self,
+        token_ids: Sequence[int],
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        *,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        repetition_penalty: float = 1.0,
+        seed: int | None = None,
+    ) -> list[int]:
+        """New ids after a sequence, the one that ends the answer included.
+
+        Args:
+            token_ids: the prompt.
+            max_new_tokens: stops there, or where the context ends, if no stop id came before.
+            temperature: 0 takes the likeliest token every time.
+            top_k: see ``SamplingSettings``, as for the rest.
+            top_p: as above.
+            repetition_penalty: as above.
+            seed: as above.
+
+        Raises:
+            ContextError: the prompt leaves no room.
+            SequenceError: its ids make no sense to the model.
+        """
+        self._check(token_ids)
+        room = self.room_after(len(token_ids))
+        settings = SamplingSettings(repetition_penalty, temperature, top_k, top_p, seed)
+        sampler = Sampler(settings, self.vocabulary, token_ids)
+        cache = self.network.new_cache()
+        new: list[int] = []
+        while len(new) < min(max_new_tokens, room) and not (new and new[-1] in self.stop_ids):
+            pending = (new[-1],) if new else tuple(token_ids)
+            new.append(sampler.sample(self.step([Span(pending, cache)])[0]))
+        return new
+
+    def room_after(self, prompt_tokens: int) -> int:
+        """How long an answer may become after a prompt.
+
+        Raises:
+            ContextError: there is no room at all.
+        """
+        if prompt_tokens >= self.context:
+            raise ContextError(prompt_tokens, self.context)
+        return self.context - prompt_tokens
+
+    def _check(self, token_ids: Sequence[int]) -> None:
+        rows = self.network.vocab_size
+        if not token_ids or not all(0 <= token < rows for token in token_ids):
+            raise SequenceError(f"A sequence needs ids, all of them from 0 to {rows - 1}.")
+
+
+class _FamilyModule(Protocol):
+    """What a family's module offers."""
+
+    def load_network(self, folder: Path, progress: Progress) -> Network:
+        """The network in float32."""
+
+    def load_tokenizer(self, folder: Path) -> Tokenizer:
+        """The tokenizer alone."""
+
+    def read_defaults(self, folder: Path) -> SamplingSettings:
+        """The checkpoint's own way of sampling."""
+
+    def fallback_id(self, tokenizer: Tokenizer) -> int | None:
+        """What the original says where its logits are no numbers."""
+
+
+def load_model(
+    folder: Path | str, precision: str = "float32", progress: Progress = no_progress
+) -> ChatModel:
+    """Loads a checkpoint folder of any family that is known.
+
+    Args:
+        folder: holds config.json, the weights and the tokenizer.
+        precision: one of ``PRECISIONS``.
+        progress: is told how far loading is.
+
+    Raises:
+        CheckpointError: something is missing, damaged or not supported.
+    """
+    folder = Path(folder)
+    if precision not in PRECISIONS:
+        raise CheckpointError(f"Precision {precision!r} is not one of {', '.join(PRECISIONS)}.")
+    family = family_of(folder)
+    module = _module(family)
+    progress("tokenizer", 0.0)
+    tokenizer = module.load_tokenizer(folder)
+    network = module.load_network(folder, progress)
+    if max(tokenizer.decodable) >= network.vocab_size:
+        raise CheckpointError(
+            f"{folder} has a tokenizer with more ids than the network's {network.vocab_size} rows."
+        )
+    return ChatModel(
+        family=family,
+        precision=precision,
+        network=network,
+        tokenizer=tokenizer,
+        defaults=module.read_defaults(folder),
+        stop_ids=tokenizer.stop_ids,
+        vocabulary=Vocabulary.of(
+            network.vocab_size, tokenizer.decodable, module.fallback_id(tokenizer)
+        ),
+    )
+
+
+def load_tokenizer(folder: Path | str) -> Tokenizer:
+    """The tokenizer of a checkpoint folder, without its weights.
+
+    A folder that holds ChatGLM's tokenizer file alone is enough.
+
+    Raises:
+        CheckpointError: something is missing, damaged or not supported.
+    """
+    folder = Path(folder)
+    alone = (folder / "ice_text.model").exists() and not (folder / "config.json").exists()
+    return _module("chatglm" if alone else family_of(folder)).load_tokenizer(folder)
+
+
+def family_of(folder: Path) -> Family:
+    """The family of a checkpoint folder.
+
+    Raises:
+        CheckpointError: it is none that is known here.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is no folder.")
+    kind = read_json(folder / "config.json").get("model_type")
+    if kind not in ("qwen2", "chatglm"):
+        raise CheckpointError(f"{folder} holds a model of type {kind!r}; known: qwen2, chatglm.")
+    return cast(Family, kind)
+
+
+def _module(family: Family) -> _FamilyModule:
+    """The family's code, imported only now: one family's libraries are not needed by another."""
+    return cast(_FamilyModule, importlib.import_module(f"backends.server.{family}"))

@@ -1,0 +1,116 @@
+"""Reads a checkpoint folder: JSON files, and tensors from safetensors or PyTorch files.
+
+Never executes anything from the folder: ``.bin`` files are read with ``weights_only`` alone, and
+files that would need more are refused. Knows no model family and no network.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from backends.server.errors import CheckpointError
+
+Progress = Callable[[str, float], None]
+"""Called with the stage's name and how much of it is done, 0 to 1."""
+
+
+def no_progress(_stage: str, _done: float) -> None:
+    """For callers who don't ask how far loading is."""
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        CheckpointError: the file is missing, unreadable or no JSON object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path.parent} has no {path.name}: no model to load.") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} can't be read: {error}") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} should hold a JSON object.")
+    return value
+
+
+def read_optional_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file, or an empty one where there is no file."""
+    return read_json(path) if path.exists() else {}
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold the weights, safetensors before PyTorch files.
+
+    Raises:
+        CheckpointError: there are none, or the index names one that is missing.
+    """
+    for index, single in (
+        ("model.safetensors.index.json", "model.safetensors"),
+        ("pytorch_model.bin.index.json", "pytorch_model.bin"),
+    ):
+        if (folder / index).exists():
+            return _indexed_files(folder / index)
+        if (folder / single).exists():
+            return [folder / single]
+    raise CheckpointError(
+        f"{folder} has no weights: model.safetensors or pytorch_model.bin (or an index) is missing."
+    )
+
+
+def _indexed_files(index: Path) -> list[Path]:
+    names = sorted(set(read_json(index).get("weight_map", {}).values()))
+    files = [index.parent / Path(name).name for name in names]
+    missing = [path.name for path in files if not path.exists()]
+    if missing or not files:
+        named = ", ".join(missing) or "any file"
+        raise CheckpointError(f"{index.parent} lacks {named}, which {index.name} asks for.")
+    return files
+
+
+def read_tensors(folder: Path, progress: Progress = no_progress) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor of the checkpoint by name, one at a time, memory-mapped where possible.
+
+    Raises:
+        CheckpointError: a file is missing, damaged, or needs code to be executed.
+    """
+    files = weight_files(folder)
+    total = sum(path.stat().st_size for path in files) or 1
+    done = 0
+    for path in files:
+        reader = _safetensors if path.suffix == ".safetensors" else _pytorch_file
+        for name, tensor in reader(path):
+            yield name, tensor
+            done += tensor.numel() * tensor.element_size()
+            progress("weights", min(done / total, 1.0))
+
+
+def _safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 - safe_open can't be iterated
+                yield name, file.get_tensor(name)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} can't be read as safetensors: {error}") from error
+
+
+def _pytorch_file(path: Path) -> Iterator[tuple[str, Tensor]]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
+        raise CheckpointError(
+            f"{path} can't be read safely: it is damaged, too old, or holds more than tensors "
+            "and would have to execute code. Use a safetensors checkpoint."
+        ) from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path} holds no named tensors.")
+    yield from ((name, value) for name, value in state.items() if isinstance(value, Tensor))

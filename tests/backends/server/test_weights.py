@@ -1,0 +1,101 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from backends.server import load_tokenizer
+from backends.server.errors import CheckpointError
+from backends.server.weights import read_json, read_tensors
+from tests.backends.server.checkpoints import CHATGLM
+
+
+class Harmful:
+    """Would run a command if it were unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (Path.touch, (str(self.mark),))
+
+
+def test_shards_are_read_by_their_index() -> None:
+    index = json.loads((CHATGLM / "pytorch_model.bin.index.json").read_text())
+    assert {name for name, _ in read_tensors(CHATGLM)} == index["weight_map"].keys()
+
+
+def test_safetensors_come_before_pytorch_files(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(1)}, tmp_path / "pytorch_model.bin")
+    save_file({"a": torch.ones(1)}, tmp_path / "model.safetensors")
+    assert dict(read_tensors(tmp_path))["a"] == 1
+
+
+def test_progress_grows_to_the_whole(tmp_path: Path) -> None:
+    shutil.copytree(CHATGLM, tmp_path, dirs_exist_ok=True)
+    said: list[float] = []
+    list(read_tensors(tmp_path, lambda stage, done: said.append(done)))
+    assert said == sorted(said)
+    assert 0.9 < said[-1] <= 1
+
+
+def test_a_file_that_would_execute_code_is_refused_by_name(tmp_path: Path) -> None:
+    torch.save({"a": Harmful(tmp_path / "harmed")}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin can't be read safely"):
+        list(read_tensors(tmp_path))
+    assert not (tmp_path / "harmed").exists()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_damaged_file_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"garbage")
+    with pytest.raises(CheckpointError, match=name):
+        list(read_tensors(tmp_path))
+
+
+def test_a_folder_without_weights_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"model\.safetensors or pytorch_model\.bin"):
+        list(read_tensors(tmp_path))
+
+
+def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+    shutil.copytree(CHATGLM, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "pytorch_model-00002-of-00003.bin").unlink()
+    with pytest.raises(CheckpointError, match=r"lacks pytorch_model-00002-of-00003\.bin"):
+        list(read_tensors(tmp_path))
+
+
+def test_an_index_can_not_name_files_outside_the_folder(tmp_path: Path) -> None:
+    save_file({"a": torch.ones(1)}, tmp_path / "outside.safetensors")
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    index = {"weight_map": {"a": "../outside.safetensors"}}
+    (inside / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match="lacks"):
+        list(read_tensors(inside))
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "\xff"])
+def test_a_config_that_is_no_json_object_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        read_json(tmp_path / "config.json")
+
+
+def test_a_folder_without_a_tokenizer_says_so(tmp_path: Path) -> None:
+    shutil.copy(CHATGLM / "config.json", tmp_path)
+    with pytest.raises(CheckpointError, match=r"ice_text\.model"):
+        load_tokenizer(tmp_path)
+
+
+def test_a_tokenizer_file_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "ice_text.model").write_bytes(b"garbage")
+    with pytest.raises(CheckpointError, match="no sentencepiece model"):
+        load_tokenizer(tmp_path)
+
+
+def test_a_folder_that_is_not_there_says_so(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no folder"):
+        load_tokenizer(tmp_path / "nowhere")
