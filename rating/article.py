@@ -5,6 +5,7 @@ Source: "Qwen1.5-0.5B-Chat vs ChatGLM-6B: deployment efficiency of light models"
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from db import Dimension
@@ -21,3 +22,26 @@ SCORES: Mapping[Dimension, tuple[float, float]] = MappingProxyType(
     }
 )
 """Mean scores from 1 to 5 of `MODELS`, in their order."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One model of the article: its name and its mean score by dimension."""
+
+    model: str
+    scores: Mapping[Dimension, float]
+
+
+def columns_for(models: tuple[str, str]) -> tuple[Column, Column]:
+    """Return the article's two columns so that each stands beside the model of its own family.
+
+    Which one that is shows in the keys of `models`; where it doesn't, the article's order stays.
+    """
+    qwen, chatglm = (
+        Column(name, {key: scores[index] for key, scores in SCORES.items()})
+        for index, name in enumerate(MODELS)
+    )
+    first, second = (model.lower() for model in models)
+    as_published = "qwen" in first or "glm" in second
+    swapped = "glm" in first or "qwen" in second
+    return (chatglm, qwen) if swapped and not as_published else (qwen, chatglm)

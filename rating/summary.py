@@ -141,6 +141,7 @@ def as_markdown(pairs: Sequence[PairSummary]) -> str:
 
 def _pair_markdown(pair: PairSummary) -> str:
     first, second = pair.models
+    columns = article.columns_for(pair.models)
     lines = [
         f"## {first} and {second}",
         "",
@@ -148,7 +149,7 @@ def _pair_markdown(pair: PairSummary) -> str:
         + (f" These are {TINY_NOTE}." if pair.builtin else ""),
         "",
         f"| dimension | {first} | n | {second} | n | difference "
-        f"| {article.MODELS[0]} (article) | {article.MODELS[1]} (article) |",
+        f"| {columns[0].model} (article) | {columns[1].model} (article) |",
         "|---|---|---|---|---|---|---|---|",
         *(_dimension_row(pair, key) for key in Dimension),
         "",
@@ -168,7 +169,7 @@ def _dimension_row(pair: PairSummary, key: Dimension) -> str:
         cells += [two_decimals(figures.mean[model]), str(figures.n[model])]
     cells += [
         signed(figures.difference),
-        *(f"{score:.1f}" for score in article.SCORES[key]),
+        *(f"{column.scores[key]:.1f}" for column in article.columns_for(pair.models)),
     ]
     return f"| {' | '.join(cells)} |"
 

@@ -30,10 +30,10 @@ def dimensions_chart(t: Texts, pair: PairSummary) -> go.Figure:
             mode="markers",
             marker={"size": 15, "color": _COLOURS[index], "symbol": _SHAPES[index]},
         )
-    for index, model in enumerate(article.MODELS):
+    for index, column in enumerate(article.columns_for(pair.models)):
         figure.add_scatter(
-            name=t("chart_article", model=model),
-            x=[article.SCORES[key][index] for key in Dimension],
+            name=t("chart_article", model=column.model),
+            x=[column.scores[key] for key in Dimension],
             y=names,
             hovertemplate="%{y}: %{x:.1f}",
             mode="markers",

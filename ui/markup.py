@@ -12,6 +12,7 @@ import gradio as gr
 import jinja2
 
 from db import Dimension, Language, Preference, Side, TrialState
+from rating.blinding import MASK
 from rating.dimensions import WORDINGS, can_be_scored
 from rating.entries import COMMENT_LIMIT
 from rating.trial import AnswerStatus, AnswerView, RatingView, Timing, TrialView
@@ -68,7 +69,8 @@ def foot(t: Texts, view: TrialView, side: Side) -> str:
     note, bad = _note(t, answer)
     name = view.reveal[side].model_key if view.reveal else None
     timing = _live_timing(t, answer.timing) if view.state is not TrialState.REVEALED else None
-    return render("foot", t, name=name, note=note, bad=bad, timing=timing)
+    masked = view.reveal is None and any(MASK in turn.answers[side].text for turn in view.turns)
+    return render("foot", t, name=name, note=note, bad=bad, timing=timing, masked=masked)
 
 
 def _note(t: Texts, answer: AnswerView) -> tuple[str, bool]:

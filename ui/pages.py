@@ -14,8 +14,8 @@ def build_pages(panel: Panel, database: Database, statuses: Statuses) -> gr.Bloc
     """Return the pages with their events; serving them is `web`'s."""
     blocks = gr.Blocks(title="Twopane", analytics_enabled=False, delete_cache=(3600, 3600))
     with blocks:
+        api.build(panel, database)  # first, since the pages' events would take its names
         compare.build(blocks, panel, statuses)
-        api.build(panel, database)
     with blocks.route("Summary", summary.PATH, show_in_navbar=False):
         summary.build(blocks, database)
     blocks.queue(api_open=False, default_concurrency_limit=None)

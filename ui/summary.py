@@ -149,8 +149,7 @@ def _figures(t: Texts, pair: PairSummary) -> str:
         dimensions=[
             (key, WORDINGS[key][t.language].name, pair.dimensions[key]) for key in Dimension
         ],
-        article_models=article.MODELS,
-        article_scores=article.SCORES,
+        article=article.columns_for(pair.models),
         preferences=[
             (t("preferred", model=first), counts.a),
             (t("preferred", model=second), counts.b),

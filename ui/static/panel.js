@@ -61,7 +61,7 @@
       element.addEventListener("input", (event) => event.target.matches("textarea") && this.edited());
       element.addEventListener("focusin", (event) => this.mark(event.target.closest("[data-row]")));
       element.addEventListener("click", (event) => this.clicked(event));
-      element.addEventListener("submit", (event) => event.preventDefault());
+      element.addEventListener("submit", (event) => event.target.method !== "dialog" && event.preventDefault());
       document.addEventListener("keydown", (event) => this.keyed(event));
       window.addEventListener("online", () => this.form && this.saveDraft());
       new MutationObserver(() => this.rendered()).observe(element, {
