@@ -1,0 +1,126 @@
+"""The command line: settings, plain words, and what is imported when."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from app import Settings, cli
+from backends.catalog import UnknownModel
+from benchmarks.app_process import ROOT
+from db import Database, Language, Rater
+
+
+def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TWOPANE_")}
+    return subprocess.run(
+        [sys.executable, "app.py", *arguments],
+        cwd=ROOT,
+        env=environment | variables,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_importing_the_app_imports_no_model_library_and_no_pages() -> None:
+    heavy = ("torch", "transformers", "gradio", "sentencepiece", "tokenizers")
+    code = f"import app, sys; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_pages_import_no_model_library() -> None:
+    code = "import ui.pages, sys; print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--pair", "nope"], "There is no pair 'nope'"),
+        (["--left", "nope"], "no model that Twopane knows"),
+        (["--left", "tiny-chatglm"], "Give two different models"),
+        (["--database-url", "sqlite:////proc/nowhere/t.db"], "/proc/nowhere"),
+        (["--database-url", "mysql://x/y"], "postgresql://"),
+        (["--port", "99999"], "port"),
+    ],
+)
+def test_a_setting_that_can_t_be_is_refused_in_one_plain_message(
+    arguments: list[str], said: str
+) -> None:
+    done = run("serve", "--port", "0", *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_port_that_is_taken_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run("--port", str(port), TWOPANE_DATABASE_URL=f"sqlite:///{tmp_path}/t.db")
+    assert done.returncode == 2
+    assert f"Can't listen on 127.0.0.1:{port}" in done.stderr
+    assert "--port 0" in done.stderr
+
+
+def test_a_bad_variable_is_refused_by_name(tmp_path: Path) -> None:
+    done = run(
+        "summary", TWOPANE_LOG_LEVEL="LOUD", TWOPANE_DATABASE_URL=f"sqlite:///{tmp_path}/t.db"
+    )
+    assert done.returncode == 2
+    assert "log_level" in done.stderr
+
+
+def test_an_option_goes_before_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TWOPANE_PORT", "8001")
+    assert Settings().port == 8001
+    assert Settings(port=8002).port == 8002
+
+
+def test_both_sides_of_the_pair_can_be_replaced() -> None:
+    first, second = Settings(
+        left="http://localhost:1/v1#a", right="http://localhost:2/v1#b"
+    ).models()
+    assert (first.title, second.title) == ("a", "b")
+
+
+def test_the_same_model_twice_is_refused() -> None:
+    with pytest.raises(UnknownModel, match="two different models"):
+        Settings(left="tiny-qwen", right="tiny-qwen").models()
+
+
+@pytest.mark.parametrize("command", ["serve", "summary", "migrate"])
+def test_every_command_explains_itself(command: str) -> None:
+    done = CliRunner().invoke(cli, [command, "--help"])
+    assert done.exit_code == 0
+    assert "TWOPANE_DATABASE_URL" in done.output.replace("\n", "")
+
+
+def test_the_summary_of_an_empty_database_is_an_empty_list(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/t.db"
+    done = CliRunner().invoke(cli, ["summary", "--format", "json", "--database-url", url])
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["pairs"] == []
+    done = CliRunner().invoke(cli, ["summary", "--database-url", url])
+    assert "No ratings yet." in done.stdout
+
+
+def test_migrate_makes_a_database_that_can_be_written(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/new/t.db"
+    assert CliRunner().invoke(cli, ["migrate", "--database-url", url]).exit_code == 0
+    database = Database.open(url, migrate=False)
+    with database.write() as session:
+        session.add(Rater(language=Language.ZH))
+    database.close()
