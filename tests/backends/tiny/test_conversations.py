@@ -33,7 +33,7 @@ def test_no_held_back_wording_is_ever_drawn(corpus: Corpus) -> None:
 def test_no_held_back_value_is_ever_drawn(corpus: Corpus) -> None:
     turn = Turn(asks=("{age}",), held_back=("{age}?!",), answer="{age}", must=("{age}",))
     ages = replace(corpus, dialogues=(Dialogue("age", "memory", "zh", (turn,)),))
-    half = Variety(unrelated_history=0, made_up_values=0.5)
+    half = Variety(unrelated_history=0.0, made_up_values=0.5, echo=0.0)
     source = _source(ages, 0, half)
     drawn = {c.exchanges[0].answer for _ in range(1000) for c in source.epoch()}
     assert len(drawn) > 50
@@ -47,7 +47,14 @@ def test_no_slot_is_left_open(corpus: Corpus) -> None:
 
 
 def test_unrelated_history_is_not_learnt_again(corpus: Corpus) -> None:
-    drawn = list(_source(corpus, 0, Variety(unrelated_history=1.0)).epoch())
+    drawn = list(_source(corpus, 0, Variety(unrelated_history=1.0, echo=0.0)).epoch())
     assert all(0 < c.trained_from < len(c.exchanges) for c in drawn)
     alone = list(_source(corpus, 0, Variety(unrelated_history=0.0)).epoch())
     assert all(c.trained_from == 0 for c in alone)
+
+
+def test_echoes_repeat_what_they_were_asked_to(corpus: Corpus) -> None:
+    with_echoes = list(_source(corpus, 0, Variety(unrelated_history=0.0, echo=1.0)).epoch())
+    echoes = [c.exchanges[0] for c in with_echoes[::2]]
+    assert all(echo.question.endswith(echo.answer) for echo in echoes)
+    assert len({echo.answer for echo in echoes}) > len(echoes) * 0.9
