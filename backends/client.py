@@ -15,11 +15,11 @@ import re
 import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import httpx2
 import openai
-from pydantic import BaseModel, ConfigDict, NonNegativeInt
+from pydantic import BaseModel, ConfigDict, Field
 
 from backends.catalog import Sampling
 from backends.connection import open_client
@@ -214,9 +214,12 @@ class _Choice(_Part):
     finish_reason: str | None = None
 
 
+_TokenCount = Annotated[int, Field(ge=0, lt=2**31)]  # what a database column holds
+
+
 class _Usage(_Part):
-    prompt_tokens: NonNegativeInt | None = None
-    completion_tokens: NonNegativeInt | None = None
+    prompt_tokens: _TokenCount | None = None
+    completion_tokens: _TokenCount | None = None
 
 
 class _Event(_Part):
