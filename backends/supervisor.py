@@ -95,8 +95,9 @@ class ModelServer(Backend):
         while True:
             end = await self._serve_once()
             if end.ready_s >= patience.healthy_s:
-                backoff_s, deaths = patience.first_backoff_s, 0
-            deaths += 1
+                backoff_s = patience.first_backoff_s
+            # One that has been ready can be ready again: only loading is given up at last.
+            deaths = 0 if end.ready_s else deaths + 1
             if end.final or deaths >= patience.quick_deaths:
                 self._become(State.FAILED, detail=end.reason)
                 return
