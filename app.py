@@ -1,4 +1,7 @@
-"""Twopane's entry: settings -> servers -> pages -> launch, and the command line. Holds no logic."""
+"""Twopane's entry: settings -> servers -> pages -> launch, and the command line.
+
+Says what is set and puts the parts together; what they do is theirs.
+"""
 
 import asyncio
 import json
@@ -19,6 +22,7 @@ from typer.core import TyperGroup
 
 from backends.catalog import PAIRS, Model, UnknownModel, resolve
 from backends.cores import threads_per_server
+from backends.listening import listen
 from backends.supervisor import Backend, ModelServer, RemoteModel, State
 from db import Database, DatabaseError, Language
 from db.queries import Filters
@@ -121,7 +125,7 @@ def serve(
     )
     try:
         models = settings.models()
-        listener = _listen(settings.host, settings.port)
+        listener = listen(settings.host, settings.port)
         database = Database.open(settings.database_url)
     except (UnknownModel, DatabaseError, OSError) as error:
         raise _give_up(error) from error
@@ -151,7 +155,7 @@ def summary(
     """Print what the ratings say so far."""
     filters = Filters(pair=pair, blind=blind, language=language)
     try:
-        database = Database.open(_settings(database_url=database_url).database_url)
+        database = Database.open(_settings(database_url=database_url).database_url, create=False)
         try:
             pairs = summarise(load_trials(database, filters))
         finally:
@@ -194,17 +198,6 @@ def _settings(**given: object) -> Settings:
 def _give_up(reason: object) -> typer.Exit:
     typer.secho(str(reason), fg=typer.colors.RED, err=True)
     return typer.Exit(code=2)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket. Raises OSError with what to do when the port is taken."""
-    try:
-        return socket.create_server((host, port), backlog=2048)
-    except OSError as error:
-        raise OSError(
-            f"Can't listen on {host}:{port}: {error.strerror or error}. Is Twopane running "
-            "already? Give another --port, or --port 0 for a free one."
-        ) from error
 
 
 def _backend(model: Model, threads: int, api_key: SecretStr) -> Backend:

@@ -46,14 +46,18 @@ class Database:
             )
 
     @classmethod
-    def open(cls, url: str, *, migrate: bool = True, busy_timeout_s: float = 5.0) -> Self:
+    def open(
+        cls, url: str, *, create: bool = True, migrate: bool = True, busy_timeout_s: float = 5.0
+    ) -> Self:
         """Open the database at `url`, proven writable and with the schema of this code.
 
-        The folder of an SQLite file is made. With `migrate` the schema is brought up to date,
-        without it an older one is refused. `busy_timeout_s` is how long to wait for a lock that
-        another process holds. Raises DatabaseError.
+        With `create` a missing SQLite file is made, and its folder. With `migrate` the schema is
+        brought up to date, without it an older one is refused. `busy_timeout_s` is how long to
+        wait for a lock that another process holds. Raises DatabaseError.
         """
         address = parse(url)
+        if not create and address.database and not _exists(address):
+            raise DatabaseError(f"There is no {place(address)}. What to do: name another database.")
         try:
             engine = _connect(address, busy_timeout_s)
         except OSError as error:
@@ -104,6 +108,11 @@ class Database:
         self._engine.dispose()
 
 
+def _exists(address: URL) -> bool:
+    """Whether there may be a database; a server can only be asked."""
+    return address.get_backend_name() != "sqlite" or Path(str(address.database)).exists()
+
+
 @contextmanager
 def _explained(url: URL, *, reading: bool = False) -> Iterator[None]:
     """Turn failures of the database into DatabaseError; let mistakes of the caller through."""
@@ -130,9 +139,10 @@ def _connect(url: URL, busy_timeout_s: float) -> Engine:
     """Make the engine; no connection is opened yet."""
     if url.get_backend_name() != "sqlite":
         timeout = {} if "connect_timeout" in url.query else {"connect_timeout": 10}
-        return create_engine(url, pool_pre_ping=True, connect_args=timeout)
+        return create_engine(url, pool_pre_ping=True, hide_parameters=True, connect_args=timeout)
     Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, connect_args={"timeout": busy_timeout_s})
+    # Errors are logged, and parameters are prompts and answers.
+    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": busy_timeout_s})
     event.listen(engine, "connect", _set_pragmas)
     event.listen(engine, "begin", _begin)
     return engine

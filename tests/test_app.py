@@ -71,7 +71,7 @@ def test_a_port_that_is_taken_is_refused_with_what_to_do(tmp_path: Path) -> None
         port = taken.getsockname()[1]
         done = run("--port", str(port), TWOPANE_DATABASE_URL=f"sqlite:///{tmp_path}/t.db")
     assert done.returncode == 2
-    assert f"Can't listen on 127.0.0.1:{port}" in done.stderr
+    assert f"Can't listen on 127.0.0.1, port {port}" in done.stderr
     assert "--port 0" in done.stderr
 
 
@@ -110,11 +110,20 @@ def test_every_command_explains_itself(command: str) -> None:
 
 def test_the_summary_of_an_empty_database_is_an_empty_list(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/t.db"
+    Database.open(url).close()
     done = CliRunner().invoke(cli, ["summary", "--format", "json", "--database-url", url])
     assert done.exit_code == 0
     assert json.loads(done.stdout)["pairs"] == []
     done = CliRunner().invoke(cli, ["summary", "--database-url", url])
     assert "No ratings yet." in done.stdout
+
+
+def test_a_summary_of_a_file_that_is_not_there_says_so_and_makes_none(tmp_path: Path) -> None:
+    file = tmp_path / "mistyped.db"
+    done = CliRunner().invoke(cli, ["summary", "--database-url", f"sqlite:///{file}"])
+    assert done.exit_code == 2
+    assert "mistyped.db" in done.stderr
+    assert not file.exists()
 
 
 def test_migrate_makes_a_database_that_can_be_written(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import contextlib
 import json
 import logging
 import os
-import socket
 import threading
 from typing import Annotated
 
@@ -18,6 +17,7 @@ import typer
 import uvicorn
 
 from backends.catalog import UnknownModel, resolve
+from backends.listening import listen
 from backends.server.api import create_app
 from backends.server.host import HostedModel, Limits, ModelHost
 
@@ -48,7 +48,10 @@ def serve(
     if watch_parent:
         threading.Thread(target=_exit_with_parent, name="parent", daemon=True).start()
     hosted = _hosted(model)
-    listener = _listen(host, port)
+    try:
+        listener = listen(host, port)
+    except OSError as error:
+        raise _refusal(str(error)) from error
     typer.echo(json.dumps({"event": "listening", "port": listener.getsockname()[1]}))
     model_host = ModelHost(hosted, Limits(threads, places, queue))
     _server(model_host).run(sockets=[listener])
@@ -67,14 +70,6 @@ def _hosted(spec: str) -> HostedModel:
 def _refusal(message: str) -> typer.Exit:
     typer.echo(f"Error: {message}", err=True)
     return typer.Exit(2)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=128)
-    except OSError as error:
-        raise _refusal(f"Can't listen on {host}, port {port}: {error.strerror}.") from error
 
 
 def _server(host: ModelHost) -> uvicorn.Server:
