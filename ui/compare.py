@@ -18,6 +18,7 @@ from rating.session import Panel
 from rating.trial import AnswerStatus, TrialView
 from ui import markup
 from ui.errors import shown_errors
+from ui.events import PRIVATE
 from ui.language import Texts, text_key, texts_in
 from ui.visitor import visitor_of
 
@@ -25,8 +26,6 @@ STATUS_INTERVAL_S = 2.0
 
 Statuses = Callable[[], Sequence[Status]]
 Page = tuple[Any, ...]
-
-_ASKABLE = (TrialState.DRAFTING, TrialState.RATEABLE)
 
 
 @dataclass(frozen=True)
@@ -84,8 +83,9 @@ def build(blocks: gr.Blocks, panel: Panel, statuses: Statuses) -> None:
         *(reveal, rating),
     )
     _connect_head(blocks, panel, statuses, (header, mode, suggestions, left, right), status)
-    _connect_turns(blocks, _Events(panel), parts, prompt, asked)
-    _connect_rating(_Events(panel), parts)
+    events = _Events(panel)
+    _connect_turns(blocks, events, parts, prompt, asked)
+    _connect_rating(events, parts)
 
 
 def _pane(side: Side) -> tuple[gr.Chatbot, gr.HTML, gr.Button]:
@@ -110,12 +110,6 @@ def _pane(side: Side) -> tuple[gr.Chatbot, gr.HTML, gr.Button]:
 
 # --- events ---------------------------------------------------------------------------------------
 
-_LISTENER: dict[str, Any] = {
-    "api_visibility": "private",
-    "concurrency_limit": None,
-    "show_progress": "hidden",
-}
-
 
 def _connect_head(
     blocks: gr.Blocks,
@@ -124,7 +118,7 @@ def _connect_head(
     fixed: Sequence[gr.components.Component],
     status: gr.HTML,
 ) -> None:
-    tiny = all(model.builtin for model in panel.models)
+    tiny = any(model.builtin for model in panel.models)
 
     def head(request: gr.Request) -> Page:
         t = _texts(request)
@@ -139,8 +133,8 @@ def _connect_head(
     def readiness(request: gr.Request) -> str:
         return _status_line(_texts(request), statuses())
 
-    blocks.load(head, None, list(fixed), **_LISTENER)
-    gr.on([blocks.load, gr.Timer(STATUS_INTERVAL_S).tick], readiness, None, status, **_LISTENER)
+    blocks.load(head, None, list(fixed), **PRIVATE)
+    gr.on([blocks.load, gr.Timer(STATUS_INTERVAL_S).tick], readiness, None, status, **PRIVATE)
 
 
 def _connect_turns(
@@ -153,28 +147,28 @@ def _connect_turns(
     page = parts.outputs()
 
     def go_on(opened: Any) -> Any:
-        return opened.success(events.watch, parts.trial, page, **_LISTENER)
+        return opened.success(events.watch, parts.trial, page, **PRIVATE)
 
-    go_on(blocks.load(events.show, None, page, **_LISTENER))
+    go_on(blocks.load(events.show, None, page, **PRIVATE))
     follow = go_on(
         gr.on(
             [parts.ask.click, prompt.submit],
             events.ask,
             [parts.trial, prompt],
             [prompt, asked, *page],
-            **_LISTENER,
+            **PRIVATE,
         )
     )
-    follow.failure(events.give_back, [parts.trial, asked, prompt], [prompt, *page], **_LISTENER)
+    follow.failure(events.give_back, [asked, prompt], [prompt, *page], **PRIVATE)
     for side, button in ((Side.LEFT, parts.retry_left), (Side.RIGHT, parts.retry_right)):
-        go_on(button.click(events.retry(side), parts.trial, page, **_LISTENER))
-    parts.stop.click(events.stop, parts.trial, None, **_LISTENER)
-    parts.new.click(events.new_trial, None, page, **_LISTENER)
+        go_on(button.click(events.retry(side), parts.trial, page, **PRIVATE))
+    parts.stop.click(events.stop, parts.trial, None, **PRIVATE)
+    parts.new.click(events.new_trial, None, page, **PRIVATE)
 
 
 def _connect_rating(events: "_Events", parts: _Parts) -> None:
-    parts.rating.draft(events.save_draft, None, None, **_LISTENER)
-    parts.rating.send(events.rate, None, parts.outputs(), **_LISTENER)
+    parts.rating.draft(events.save_draft, None, None, **PRIVATE)
+    parts.rating.send(events.rate, None, parts.outputs(), **PRIVATE)
 
 
 class _Events:
@@ -194,15 +188,15 @@ class _Events:
             view = await self._panel.ask(
                 visitor_of(request), trial or None, prompt, packs.prompt_id(prompt)
             )
-        return ("", prompt, *self._page(view, request))
+        return ("", view.turns[-1].prompt, *self._page(view, request))
 
-    async def give_back(self, trial: str, asked: str, prompt: str, request: gr.Request) -> Page:
+    async def give_back(self, asked: str, prompt: str, request: gr.Request) -> Page:
         """Put a prompt that no model could take back into the box, unless another is there."""
         visitor = visitor_of(request)
         with shown_errors(request):
             view = await self._panel.current(visitor)
-        stored = view is not None and bool(view.turns) and view.turns[-1].prompt == asked.strip()
-        return (prompt if prompt or stored else asked, *self._page(view, request))
+        stored = view is not None and bool(view.turns) and view.turns[-1].prompt == asked
+        return (gr.update() if prompt or stored else asked, *self._page(view, request))
 
     async def watch(self, trial: str, request: gr.Request) -> AsyncGenerator[Page, None]:
         if not trial:
@@ -231,19 +225,21 @@ class _Events:
 
     async def save_draft(self, event: gr.EventData, request: gr.Request) -> None:
         with shown_errors(request):
-            await self._panel.save_draft(
-                visitor_of(request), str(event._data.get("trial")), event._data.get("entries")
-            )
+            await self._panel.save_draft(visitor_of(request), *_sent(event))
 
     async def rate(self, event: gr.EventData, request: gr.Request) -> Page:
         with shown_errors(request):
-            view = await self._panel.rate(
-                visitor_of(request), str(event._data.get("trial")), event._data.get("entries")
-            )
+            view = await self._panel.rate(visitor_of(request), *_sent(event))
         return self._page(view, request)
 
     def _page(self, view: TrialView | None, request: gr.Request) -> Page:
         return _page(_texts(request), view, self._panel.models)
+
+
+def _sent(event: gr.EventData) -> tuple[str, Any]:
+    """Return the trial's id and the entries that the rating form has sent."""
+    data = event._data if isinstance(event._data, dict) else {}
+    return str(data.get("trial")), data.get("entries")
 
 
 # --- what a trial looks like ----------------------------------------------------------------------
@@ -255,6 +251,7 @@ def _page(t: Texts, view: TrialView | None, models: Sequence[Any]) -> Page:
         view = TrialView(id="", state=TrialState.DRAFTING, blind=True)
     retryable = () if view.streaming else view.to_retry
     tiny = {model.key for model in models if model.builtin}
+    shown = {identity.model_key for identity in (view.reveal or {}).values()}
     return (
         view.id,
         _messages(view, Side.LEFT),
@@ -269,7 +266,7 @@ def _page(t: Texts, view: TrialView | None, models: Sequence[Any]) -> Page:
         ),
         gr.update(value=t("stop"), interactive=view.streaming),
         gr.update(value=t("new_trial"), variant="primary" if view.rating else "secondary"),
-        markup.reveal(t, view, tiny={i.model_key for i in (view.reveal or {}).values()} <= tiny),
+        markup.reveal(t, view, tiny=bool(shown & tiny)),
         markup.rating_form(t, view),
     )
 

@@ -19,13 +19,22 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def shown_errors(request: gr.Request) -> Iterator[None]:
-    """Turn what a visitor can put right, and a failing database, into a message on the page."""
+    """Turn every error into a message on the page that says no more than a visitor may know."""
     try:
         yield
     except TrialError as error:
-        t = texts_in(language_of(connection_of(request)))
-        raise gr.Error(t(error.code, **error.details), title="", print_exception=False) from error
+        raise _plain_error(request, error.code, **error.details) from error
     except DatabaseError as error:
         logger.exception("the database failed")
-        t = texts_in(language_of(connection_of(request)))
-        raise gr.Error(t("database_trouble"), title="", print_exception=False) from error
+        raise _plain_error(request, "database_trouble") from error
+    except gr.Error:
+        raise
+    except Exception as error:
+        # Whatever it says could name a model or quote a prompt: that is for the log alone.
+        logger.exception("an event of a page failed")
+        raise _plain_error(request, "unexpected") from error
+
+
+def _plain_error(request: gr.Request, code: str, **details: object) -> gr.Error:
+    t = texts_in(language_of(connection_of(request)))
+    return gr.Error(t(code, **details), title="", print_exception=False)

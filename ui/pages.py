@@ -7,12 +7,21 @@ from rating.session import Panel
 from ui import api, compare, summary
 from ui.compare import Statuses
 
+_EVENTS = 1_000
+"""Events at a time. Each page that watches an answer holds one; of Gradio's 40, nobody could save
+while 40 raters watch."""
+
+_SESSIONS = 1_000
+"""Page loads that Gradio remembers, at 87 kB each (2026-11-22); what lasts is in the database."""
+
 PATHS = ("/", f"/{summary.PATH}")
 
 
 def build_pages(panel: Panel, database: Database, statuses: Statuses) -> gr.Blocks:
     """Return the pages with their events; serving them is `web`'s."""
     blocks = gr.Blocks(title="Twopane", analytics_enabled=False, delete_cache=(3600, 3600))
+    blocks.max_threads = _EVENTS
+    blocks.state_session_capacity = _SESSIONS
     with blocks:
         api.build(panel, database)  # first, since the pages' events would take its names
         compare.build(blocks, panel, statuses)

@@ -20,6 +20,7 @@ from rating.trial import latest
 from ui import markup
 from ui.charts import dimensions_chart
 from ui.errors import shown_errors
+from ui.events import PRIVATE
 from ui.language import Texts, text_key, texts_in
 from ui.visitor import visitor_of
 
@@ -27,11 +28,6 @@ PATH = "summary"
 _SHOWN_TRIALS = 100
 
 _ANY = "any"
-_LISTENER: dict[str, Any] = {
-    "api_visibility": "private",
-    "concurrency_limit": None,
-    "show_progress": "hidden",
-}
 
 
 def build(blocks: gr.Blocks, database: Database) -> None:
@@ -79,13 +75,13 @@ def build(blocks: gr.Blocks, database: Database) -> None:
             found = load_trials(database, parse_filters(t, pair, mode, language, since, until))
         return _shown(t, found)
 
-    blocks.load(head, None, [header, pair], **_LISTENER).then(show, filters, shown, **_LISTENER)
+    blocks.load(head, None, [header, pair], **PRIVATE).then(show, filters, shown, **PRIVATE)
     gr.on(
         [refresh.click, since.submit, until.submit, *(f.input for f in (pair, mode, language))],
         show,
         filters,
         shown,
-        **_LISTENER,
+        **PRIVATE,
     )
 
 

@@ -8,6 +8,8 @@ import json
 import warnings
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import cache
+from hashlib import sha256
 from pathlib import Path
 
 import gradio as gr
@@ -16,6 +18,7 @@ from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ui.language import COOKIE as LANGUAGE_COOKIE
@@ -46,7 +49,15 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 
-_SCRIPT_TEXTS = ("missing_none", "missing_one", "missing_many")
+_GET = ["GET", "HEAD"]
+
+_LONGEST_BODY = 1_000_000
+"""In bytes. The longest prompt has 80 kB; a body of 100 MB would stall every stream."""
+
+_CLOSED = ("upload", "deep_link", "openapi.json", "vibe-", "process_recording", "proxy=")
+"""Routes of Gradio that no page here needs, and that would take in files or describe the app."""
+
+_SCRIPT_TEXTS = ("missing_none", "missing_one", "missing_many", "connection_lost")
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 Readiness = Callable[[], Awaitable[dict[str, bool]]]
@@ -66,11 +77,11 @@ def build_app(
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(PageMiddleware, paths=paths)
 
-    @app.get("/healthz")
+    @app.api_route("/healthz", methods=_GET)
     async def healthz() -> dict[str, str]:
         return {"status": "up"}
 
-    @app.get("/readyz")
+    @app.api_route("/readyz", methods=_GET)
     async def readyz() -> JSONResponse:
         parts = await ready()
         return JSONResponse(parts, status_code=200 if all(parts.values()) else 503)
@@ -87,7 +98,7 @@ def build_app(
             run_history=False,
             enable_monitoring=False,
             max_file_size="64kb",
-            show_error=True,
+            show_error=False,
             ssr_mode=False,
             pwa=False,
             i18n=translations(),
@@ -137,11 +148,26 @@ class PageMiddleware:
             await self._app(scope, receive, send)
             return
         request = Request(scope)
-        if request.method == "GET" and scope["path"] in self._paths:
+        path = str(scope["path"]).removeprefix(str(scope.get("root_path", "")))
+        if refusal := _refusal(request, path):
+            await refusal(scope, receive, _with_headers(send))
+        elif request.method == "GET" and path in self._paths:
             scope["headers"] = [h for h in scope["headers"] if h[0] != b"accept-encoding"]
             await self._app(scope, receive, _PageSender(send, request))
         else:
             await self._app(scope, receive, _with_headers(send))
+
+
+def _refusal(request: Request, path: str) -> Response | None:
+    """Return what answers a request that must not reach Gradio, or None."""
+    if path.startswith(tuple(f"/gradio_api/{route}" for route in _CLOSED)):
+        return PlainTextResponse("Not found", 404)
+    if request.method in ("GET", "HEAD"):
+        return None
+    length = request.headers.get("content-length", "")
+    if not length.isdecimal():  # sent in chunks: how long it gets can't be known
+        return PlainTextResponse("Say how long it is: Content-Length", 411)
+    return PlainTextResponse("Too long", 413) if int(length) > _LONGEST_BODY else None
 
 
 def _with_headers(send: Send) -> Send:
@@ -194,11 +220,17 @@ class _PageSender:
         root = str(self._request.scope.get("root_path", "")).rstrip("/")
         return (
             f'<link rel="icon" href="{root}{STATIC_PATH}/icon.svg" type="image/svg+xml">'
-            f'<link rel="stylesheet" href="{root}{STATIC_PATH}/page.css">'
+            f'<link rel="stylesheet" href="{root}{STATIC_PATH}/page.css?{_version("page.css")}">'
             "<script>"
             f'Object.defineProperty(navigator,"language",{{get:()=>"{LOCALES[language]}"}});'
             f'window.twopane={{language:"{language}",languageCookie:"{LANGUAGE_COOKIE}",'
             f"texts:{texts}}};"
             "</script>"
-            f'<script src="{root}{STATIC_PATH}/panel.js"></script>'
+            f'<script src="{root}{STATIC_PATH}/panel.js?{_version("panel.js")}"></script>'
         ).encode()
+
+
+@cache
+def _version(file: str) -> str:
+    """Return what changes with the file, so that no browser pairs an old one with a new page."""
+    return sha256((_STATIC_FOLDER / file).read_bytes()).hexdigest()[:8]

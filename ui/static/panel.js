@@ -22,12 +22,58 @@
     }).observe(document.body, { childList: true, subtree: true });
   };
 
+  /* What the browser keeps. A page in another site's frame may not be allowed to: then only until
+   * the page is left. */
+  const unkept = new Map();
+  const store = {
+    get(key) {
+      try {
+        return localStorage.getItem(key);
+      } catch {
+        return unkept.get(key) ?? null;
+      }
+    },
+    set(key, value) {
+      try {
+        localStorage.setItem(key, value);
+      } catch {
+        unkept.set(key, value);
+      }
+    },
+    remove(...keys) {
+      for (const key of keys) unkept.delete(key);
+      try {
+        for (const key of keys) localStorage.removeItem(key);
+      } catch {
+        /* nothing is kept there */
+      }
+    },
+    keys() {
+      try {
+        return Object.keys(localStorage);
+      } catch {
+        return [];
+      }
+    },
+  };
+
+  // --- messages ---------------------------------------------------------------------------------
+
+  /* Gradio has this one in English only, and doesn't say what becomes of the entries. It tries
+   * again by itself, then loads the page anew. */
+  const explainLostConnection = () => {
+    for (const words of document.querySelectorAll("[data-testid=toast-text]")) {
+      if (words.textContent.startsWith("Connection to the server was lost")) words.textContent = text("connection_lost");
+    }
+  };
+  new MutationObserver(explainLostConnection).observe(document, { childList: true, subtree: true });
+
   // --- header -----------------------------------------------------------------------------------
 
   const setDark = (dark) => document.body.classList.toggle("dark", dark);
 
   const wantsDark = () => {
-    const chosen = localStorage.getItem("twopane_theme");
+    const chosen = store.get("twopane_theme");
     return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
   };
 
@@ -38,7 +84,7 @@
       const action = event.target.closest("[data-action]")?.dataset.action;
       if (action === "theme") {
         const dark = !document.body.classList.contains("dark");
-        localStorage.setItem("twopane_theme", dark ? "dark" : "light");
+        store.set("twopane_theme", dark ? "dark" : "light");
         setDark(dark);
       } else if (action === "language") {
         const other = page.language === "zh" ? "en" : "zh";
@@ -88,6 +134,23 @@
       return `twopane_draft_${this.form.dataset.trial}`;
     }
 
+    get draft() {
+      try {
+        return JSON.parse(store.get(this.storageKey));
+      } catch {
+        return null; // not ours
+      }
+    }
+
+    set draft(entries) {
+      store.set(this.storageKey, JSON.stringify(entries));
+    }
+
+    forgetOtherTrials() {
+      const own = (key) => key.startsWith("twopane_draft_") && key !== this.storageKey;
+      store.remove(...store.keys().filter(own));
+    }
+
     /* Gradio has put in a new form, or changed this one: bring entries and counter up to date. */
     rendered() {
       const form = this.form;
@@ -97,6 +160,7 @@
       if (form !== this.known || version !== this.version) {
         this.known = form;
         this.version = version;
+        this.forgetOtherTrials();
         this.restore();
       }
       this.count();
@@ -146,22 +210,20 @@
 
     edited() {
       this.count();
-      const draft = { ...this.entries(), edited_at: Date.now() };
-      localStorage.setItem(this.storageKey, JSON.stringify(draft));
+      this.draft = { ...this.entries(), edited_at: Date.now() };
       clearTimeout(this.draftTimer);
       this.draftTimer = setTimeout(() => this.saveDraft(), 300);
     }
 
     saveDraft() {
-      const kept = localStorage.getItem(this.storageKey);
-      if (kept) this.trigger("draft", { trial: this.form.dataset.trial, entries: JSON.parse(kept) });
+      if (this.draft) this.trigger("draft", { trial: this.form.dataset.trial, entries: this.draft });
     }
 
     /* What was entered while the server could not be reached is newer than what it knows. */
     restore() {
       const form = this.form;
-      if (!form.dataset.editable) return localStorage.removeItem(this.storageKey);
-      const kept = JSON.parse(localStorage.getItem(this.storageKey) ?? "null");
+      if (!form.dataset.editable) return store.remove(this.storageKey);
+      const kept = this.draft;
       if (!kept || kept.edited_at <= Number(form.dataset.editedAt)) return;
       for (const row of this.rows) {
         const [side, dimension] = row.dataset.row.split(".");
@@ -284,9 +346,9 @@
   class PromptBox {
     constructor(box) {
       this.box = box;
-      const kept = localStorage.getItem("twopane_prompt");
+      const kept = store.get("twopane_prompt");
       if (kept && !box.value) this.fill(kept);
-      box.addEventListener("input", () => localStorage.setItem("twopane_prompt", box.value));
+      box.addEventListener("input", () => store.set("twopane_prompt", box.value));
     }
 
     fill(prompt) {
@@ -296,7 +358,7 @@
 
     /* The server empties the box once it has stored the prompt. */
     forgetAsked() {
-      if (!this.box.value) localStorage.removeItem("twopane_prompt");
+      if (!this.box.value) store.remove("twopane_prompt");
     }
   }
 
