@@ -25,9 +25,9 @@ from backends.cores import threads_per_server
 from backends.listening import listen
 from backends.supervisor import Backend, ModelServer, RemoteModel, State
 from db import Database, DatabaseError, Language
-from db.queries import Filters
+from rating.errors import BadFilter
 from rating.session import Panel
-from rating.summary import as_json, as_markdown, load_trials, summarise
+from rating.summary import as_json, as_markdown, filters_from, load_trials, summarise
 
 logger = logging.getLogger(__name__)
 
@@ -150,17 +150,20 @@ def summary(
     ] = None,
     blind: Annotated[bool | None, typer.Option("--blind/--open", help="only those")] = None,
     language: Annotated[Language | None, typer.Option(help="only this language")] = None,
+    since: Annotated[str | None, typer.Option(help="first day, as 2026-02-28 (UTC)")] = None,
+    until: Annotated[str | None, typer.Option(help="last day, as 2026-02-28 (UTC)")] = None,
     database_url: _DatabaseUrl = None,
 ) -> None:
     """Print what the ratings say so far."""
-    filters = Filters(pair=pair, blind=blind, language=language)
+    mode = None if blind is None else "blind" if blind else "open"
     try:
+        filters = filters_from(pair=pair, mode=mode, language=language, since=since, until=until)
         database = Database.open(_settings(database_url=database_url).database_url, create=False)
         try:
             pairs = summarise(load_trials(database, filters))
         finally:
             database.close()
-    except DatabaseError as error:
+    except (BadFilter, DatabaseError) as error:
         raise _give_up(error) from error
     if format_ is Format.JSON:
         typer.echo(json.dumps(as_json(pairs), ensure_ascii=False, indent=2))

@@ -3,7 +3,8 @@
 What must hold is a constraint here, whatever the code above does. No queries, no connection, no
 rules about which state may follow which (that is the rating domain's).
 
-Rows are never deleted: every foreign key is RESTRICT and the relationships cascade nothing. Change
+What belongs to a rating is never deleted: every foreign key is RESTRICT and the relationships
+cascade nothing. Change
 this file only together with a new migration; a test compares the two.
 """
 
@@ -178,6 +179,10 @@ class Trial(Base):
         back_populates="trial", order_by="Turn.position", passive_deletes="all"
     )
     rating: Mapped["Rating | None"] = relationship(back_populates="trial", passive_deletes="all")
+
+    def model_on(self, side: Side) -> str:
+        """Return the key of the model on that side."""
+        return self.left_model if side is Side.LEFT else self.right_model
 
 
 class Turn(Base):

@@ -4,13 +4,16 @@
 rating or says what is missing. Knows nothing of states: whether a trial may be rated is `trial`'s.
 """
 
+import json
+import re
+from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, field_validator
 
 from db import Dimension, Preference, Side
 from rating.dimensions import HIGHEST, LOWEST, can_be_scored
-from rating.errors import BadRating
+from rating.errors import BadRating, TrialError
 from rating.trial import RatingView
 
 COMMENT_LIMIT = 4_000
@@ -21,6 +24,8 @@ DRAFT_LIMIT = 20_000
 
 NOT_APPLICABLE = "na"
 
+_UNFIT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+
 Entry = Annotated[StrictInt, Field(ge=LOWEST, le=HIGHEST)] | Annotated[str, Field(pattern="^na$")]
 
 
@@ -30,6 +35,11 @@ class _Form(BaseModel):
     scores: dict[Side, dict[Dimension, Entry | None]] = {}
     preference: Preference | None = None
     comment: str = Field(default="", max_length=COMMENT_LIMIT)
+
+    @field_validator("comment", mode="before")
+    @classmethod
+    def _clean(cls, comment: Any) -> Any:
+        return clean_text(comment).strip() if isinstance(comment, str) else comment
 
 
 def parse_rating(payload: Any, turns: int) -> RatingView:
@@ -65,7 +75,7 @@ def parse_rating(payload: Any, turns: int) -> RatingView:
                 'memory can\'t be scored after one turn: choose "not applicable".',
             )
     assert form.preference is not None
-    return RatingView(scores, form.preference, _clean(form.comment))  # type: ignore[arg-type]
+    return RatingView(scores, form.preference, form.comment)  # type: ignore[arg-type]
 
 
 def _missing(form: _Form) -> list[str]:
@@ -87,17 +97,36 @@ def _not_allowed(error: ValidationError) -> BadRating:
             f"The comment is longer than {COMMENT_LIMIT} characters.",
             limit=COMMENT_LIMIT,
         )
-    return BadRating("rating_not_allowed", f"{where or 'rating'}: {first['msg']}")
+    # The names in `where` may be the sender's own.
+    return BadRating("rating_not_allowed", f"{clean_text(where)[:60] or 'rating'}: {first['msg']}")
 
 
-def _clean(text: str) -> str:
-    return clean_text(text).strip()
+def parse_draft(payload: Any) -> dict[str, Any]:
+    """Check what a rater has entered so far, whatever it is.
+
+    Raises:
+        TrialError: It is no form, or too large.
+    """
+    try:
+        text = json.dumps(payload, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _draft_not_allowed() from error
+    if not isinstance(payload, dict) or len(text) > DRAFT_LIMIT:
+        raise _draft_not_allowed()
+    draft: dict[str, Any] = json.loads(clean_text(text))
+    return draft
+
+
+def is_older(draft: dict[str, Any], other: Mapping[str, Any] | None) -> bool:
+    """Whether `draft` was entered before `other`; they may arrive in another order."""
+    entered, before = draft.get("edited_at"), (other or {}).get("edited_at")
+    return isinstance(entered, int) and isinstance(before, int) and entered < before
+
+
+def _draft_not_allowed() -> TrialError:
+    return TrialError("draft_not_allowed", "These entries can't be kept.")
 
 
 def clean_text(text: str) -> str:
     """Drop what no database and no model can take: NUL, other control codes, lone surrogates."""
-    return "".join(
-        char
-        for char in text.replace("\r\n", "\n")
-        if (char >= " " or char in "\n\t") and not "\ud800" <= char <= "\udfff" and char != "\x7f"
-    )
+    return _UNFIT.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))

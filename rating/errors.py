@@ -4,10 +4,11 @@
     ├── TrialNotFound     no such trial, or another rater's
     ├── WrongState        not possible in the trial's present state
     ├── BadPrompt         nothing to ask, or too long
-    └── BadRating         entries are missing or not allowed
+    ├── BadRating         entries are missing or not allowed
+    └── BadFilter         a choice of rated trials can't be understood
 
-`code` names the message in the page's own language (`ui/texts`), `details` fills it in; the English
-text is for logs and API callers. None of them ever names a model.
+`code` names the message in the page's own language (`ui/locales`), `details` fills it in; the
+English text is for logs and API callers. None of them ever names a model.
 """
 
 
@@ -37,3 +38,7 @@ class BadPrompt(TrialError):  # noqa: N818
 
 class BadRating(TrialError):  # noqa: N818
     """The rating can't be saved as it is; what was entered stays on the page."""
+
+
+class BadFilter(TrialError):  # noqa: N818
+    """A choice of rated trials can't be understood."""

@@ -43,6 +43,7 @@ def begin_trial(
     before = queries.latest_trial(session, rater_id)
     if before is not None and before.rating is None:
         if not before.turns and (before.pair, before.blind) == (pair, blind):
+            before.language = language
             return before
         move(before, TrialState.ABANDONED)
     left, right = pair.split("|")
@@ -87,11 +88,6 @@ def open_answer(turn: Turn, side: Side, chat_model: ChatModel, seed: int) -> Ans
     return answer
 
 
-def model_key(trial: Trial, side: Side) -> str:
-    """Return the key of the model on `side`."""
-    return trial.left_model if side is Side.LEFT else trial.right_model
-
-
 def history(trial: Trial, side: Side) -> list[Message]:
     """Return the conversation as `side`'s model knows it: its own words, unmasked."""
     messages = []
@@ -105,7 +101,7 @@ def close_answers(session: Session, outcomes: Sequence[Outcome]) -> None:
     """Write how the answers of one turn ended; rateable is the trial if both sides are complete."""
     answers = [session.get_one(Answer, outcome.answer_id) for outcome in outcomes]
     turn = answers[0].turn
-    trial = turn.trial
+    trial = _locked(session, turn.trial)
     for answer, outcome in zip(answers, outcomes, strict=True):
         _close(answer, outcome)
         flag = self_naming_flag(outcome.side)
@@ -114,6 +110,12 @@ def close_answers(session: Session, outcomes: Sequence[Outcome]) -> None:
     complete = all(latest(turn.answers, side).finish_reason in _COMPLETE for side in Side)
     if complete and trial.state is TrialState.ANSWERING:
         move(trial, TrialState.RATEABLE)
+
+
+def _locked(session: Session, trial: Trial) -> Trial:
+    """Wait for whoever looks at the trial now: it could take these answers for interrupted."""
+    session.refresh(trial, with_for_update=True)
+    return trial
 
 
 def _close(answer: Answer, outcome: Outcome) -> None:
@@ -128,7 +130,7 @@ def _close(answer: Answer, outcome: Outcome) -> None:
 def withdraw(session: Session, outcomes: Sequence[Outcome]) -> None:
     """Take back a turn that was too long for a model, as if it had not been asked."""
     turn = session.get_one(Answer, outcomes[0].answer_id).turn
-    trial = turn.trial
+    trial = _locked(session, turn.trial)
     if trial.state is TrialState.ANSWERING:
         move(trial, TrialState.RATEABLE if turn.position > 1 else TrialState.DRAFTING)
     for answer in turn.answers:

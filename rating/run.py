@@ -164,28 +164,28 @@ class TurnRun:
         self._begun = time.perf_counter()
         self._tasks: list[asyncio.Task[None]] = []
         self.too_long = False
-        self.done = False
 
     async def run(self) -> Sequence[Outcome]:
         """Ask, and return when everything has been shown, stopped or failed."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                self._tasks = [group.create_task(self._answer(s)) for s in self._sides.values()]
-                group.create_task(self._show())
-        finally:
-            self.done = True
+        waiting = [live for live in self._sides.values() if live.reason is None]
+        async with asyncio.TaskGroup() as group:
+            self._tasks = [group.create_task(self._answer(live)) for live in waiting]
+            group.create_task(self._show())
         return [self._outcome(live) for live in self._sides.values()]
 
     def stop(self) -> None:
         """End every side that is not wholly on the screen; `run` returns soon after."""
         for live in self._sides.values():
-            if live.reason is None or len(live.ready) > self._shown:
+            if live.reason is None or (self._blind and len(live.ready) > self._shown):
                 live.break_off(FinishReason.STOPPED, self._elapsed_s, self._shown)
         for task in self._tasks:
             task.cancel()
 
     def answers(self) -> Mapping[Side, AnswerView]:
-        """Return what may be shown now of the sides that are being asked."""
+        """Return what may be shown now of the sides that are being asked.
+
+        Of a turn that is too long nothing is: which side's context it doesn't fit would tell.
+        """
         return {side: self._view(live) for side, live in self._sides.items()}
 
     async def _answer(self, live: _LiveSide) -> None:
@@ -222,7 +222,8 @@ class TurnRun:
             self._fail(live, "empty")
 
     def _fail(self, live: _LiveSide, code: str) -> None:
-        live.break_off(FinishReason.FAILED, self._elapsed_s, self._shown, code)
+        if live.reason is None:  # a stopped side may still break off badly
+            live.break_off(FinishReason.FAILED, self._elapsed_s, self._shown, code)
 
     async def _show(self) -> None:
         """Move the shared cursor until everything is on the screen."""
@@ -240,6 +241,8 @@ class TurnRun:
         return time.perf_counter() - self._begun
 
     def _view(self, live: _LiveSide) -> AnswerView:
+        if self.too_long:
+            return AnswerView("", AnswerStatus.STREAMING)
         if live.reason in (FinishReason.FAILED, FinishReason.STOPPED):
             status = AnswerStatus(live.reason)
         elif live.reason and not self._blind:

@@ -6,11 +6,10 @@ paced and masked is `run`'s, what is written `record`'s, what may be seen `trial
 """
 
 import asyncio
-import json
 import logging
 import secrets
 from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -18,10 +17,10 @@ from sqlalchemy.orm import Session
 
 from backends.catalog import Model
 from db import Database, Language, Side, Trial, TrialState, Turn, queries
-from rating import record
+from rating import packs, record
 from rating.assignment import pair_key
-from rating.entries import DRAFT_LIMIT, clean_text, parse_rating
-from rating.errors import BadPrompt, TrialError, TrialNotFound, WrongState
+from rating.entries import clean_text, is_older, parse_draft, parse_rating
+from rating.errors import BadPrompt, TrialNotFound, WrongState
 from rating.run import FLUSH_INTERVAL_S, ChatModel, Question, TurnRun
 from rating.trial import TrialView, view_of
 
@@ -62,6 +61,8 @@ class Panel:
         self._runs: dict[str, TurnRun] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._watchers: dict[str, int] = {}
+        self._leaving: dict[str, asyncio.TimerHandle] = {}
+        self._withdrawn: set[str] = set()  # turns that were too long, until somebody is told
 
     @property
     def blind(self) -> bool:
@@ -89,6 +90,11 @@ class Panel:
         view = await self._write(load)
         return None if view is None else self._as_shown(view)
 
+    async def is_blinded(self, visitor: Visitor) -> bool:
+        """Whether the rater has answers on the screen and must not learn who gave them."""
+        view = await self.current(visitor)
+        return view is not None and bool(view.turns) and view.blind and view.rating is None
+
     async def new_trial(self, visitor: Visitor) -> TrialView:
         """Begin a trial; the one before it is abandoned unless it was rated."""
         before = await self.current(visitor)
@@ -102,9 +108,7 @@ class Panel:
             )
         )
 
-    async def ask(
-        self, visitor: Visitor, trial_id: str | None, prompt: str, prompt_id: str | None = None
-    ) -> TrialView:
+    async def ask(self, visitor: Visitor, trial_id: str | None, prompt: str) -> TrialView:
         """Put the next prompt to both models and return at once; `watch` follows the answers.
 
         Without `trial_id` a new trial is begun.
@@ -118,8 +122,8 @@ class Panel:
             trial_id = (await self.new_trial(visitor)).id
 
         def open_turn(session: Session) -> _Opened:
-            trial = self._own_trial(session, visitor, trial_id)
-            turn = record.open_turn(trial, prompt, prompt_id)
+            trial = _load(session, visitor, trial_id, for_update=True)
+            turn = record.open_turn(trial, prompt, packs.prompt_id(prompt))
             return self._open(session, turn, Side)
 
         return await self._start(trial_id, open_turn)
@@ -133,7 +137,8 @@ class Panel:
         wanted = set(sides)
 
         def open_again(session: Session) -> _Opened:
-            trial = self._own_trial(session, visitor, trial_id)
+            trial = _load(session, visitor, trial_id, for_update=True)
+            record.close_interrupted(trial)  # nobody writes them: the trial is claimed by now
             possible = [side for side in view_of(trial).to_retry if side in wanted]
             if not possible:
                 raise WrongState("nothing_to_retry", "No side has to be asked again.")
@@ -147,11 +152,19 @@ class Panel:
         Raises:
             BadPrompt: The turn was too long for a model and has been taken back.
         """
-        view = await self._write(lambda s: view_of(self._own_trial(s, visitor, trial_id)))
+
+        def load(session: Session) -> TrialView:
+            return view_of(self._own_trial(session, visitor, trial_id))
+
+        view = await self._write(load)
         run = self._runs.get(trial_id)
-        async for shown in self._frames(visitor, view):
-            yield shown
-        if run is not None and run.too_long:
+        if run is not None:
+            async with aclosing(self._frames(view, run)) as frames:
+                async for shown in frames:
+                    yield shown
+        yield self._as_shown(await self._write(load))
+        if trial_id in self._withdrawn or (run is not None and run.too_long):
+            self._withdrawn.discard(trial_id)
             raise BadPrompt(
                 "conversation_too_long",
                 "That is too long for one of the models: shorten the prompt or begin a new trial.",
@@ -165,13 +178,12 @@ class Panel:
 
     async def save_draft(self, visitor: Visitor, trial_id: str, draft: Any) -> None:
         """Keep what the rater has entered so far; ignored once the rating is saved."""
-        if not isinstance(draft, dict) or len(json.dumps(draft)) > DRAFT_LIMIT:
-            raise TrialError("draft_not_allowed", "These entries can't be kept.")
+        entered = parse_draft(draft)
 
         def save(session: Session) -> None:
             trial = self._own_trial(session, visitor, trial_id)
-            if trial.rating is None:
-                trial.draft = draft
+            if trial.rating is None and not is_older(entered, trial.draft):
+                trial.draft = entered
 
         await self._write(save)
 
@@ -187,6 +199,8 @@ class Panel:
 
         def save(session: Session) -> None:
             trial = self._own_trial(session, visitor, trial_id)
+            if trial.state is TrialState.ABANDONED:
+                raise WrongState("abandoned", "This trial was left for a new one.")
             if trial.rating is None and trial.state is not TrialState.RATEABLE:
                 raise WrongState("not_rateable", "Both answers must be complete before a rating.")
             record.save_rating(trial, parse_rating(payload, len(trial.turns)))
@@ -200,9 +214,12 @@ class Panel:
 
     async def _start(self, trial_id: str, opening: Callable[[Session], _Opened]) -> TrialView:
         """Open answers in the database, then have them written by a task of their own."""
+        if not _is_id(trial_id):
+            raise TrialNotFound
         if trial_id in self._answering:
             raise WrongState("answering", "This trial is being answered already.")
         self._answering.add(trial_id)
+        self._withdrawn.discard(trial_id)
         try:
             view, questions = await self._write(opening)
             run = await self._make_run(view, questions)
@@ -230,16 +247,23 @@ class Panel:
             outcomes = await run.run()
             close = record.withdraw if run.too_long else record.close_answers
             await self._write(lambda session: close(session, outcomes))
+            if run.too_long:
+                self._withdrawn.add(trial_id)
+        except Exception:
+            # Whatever it was: the next look at the trial finds the answers interrupted.
+            logger.exception("what was answered in trial %s could not be recorded", trial_id)
         finally:
             del self._runs[trial_id]
             self._answering.discard(trial_id)
+            self._stay(trial_id)
 
-    async def _frames(self, visitor: Visitor, view: TrialView) -> AsyncGenerator[TrialView, None]:
-        """Yield `view` with what may be shown of its answers; at last as the database has it."""
+    async def _frames(self, view: TrialView, run: TurnRun) -> AsyncGenerator[TrialView, None]:
+        """Yield `view` with what may be shown of its answers, until `run` is recorded."""
         self._watchers[view.id] = self._watchers.get(view.id, 0) + 1
+        self._stay(view.id)
         try:
             shown, quiet_s = None, 0.0
-            while view.id in self._runs:
+            while self._runs.get(view.id) is run:
                 now = self._as_shown(view)
                 if now != shown or quiet_s >= _HEARTBEAT_S:  # a closed tab is noticed at a yield
                     yield now
@@ -248,7 +272,6 @@ class Panel:
                 quiet_s += FLUSH_INTERVAL_S
         finally:
             self._leave(view.id)
-        yield await self._read(lambda session: view_of(_load(session, visitor, view.id)))
 
     def _leave(self, trial_id: str) -> None:
         self._watchers[trial_id] -= 1
@@ -257,18 +280,23 @@ class Panel:
             self._stop_if_left(trial_id)
 
     def _stop_if_left(self, trial_id: str) -> None:
-        """End the answers if nobody watches them in a while."""
-        run = self._runs.get(trial_id)
+        """End the answers unless somebody comes to watch them in a while."""
+        self._stay(trial_id)
+        if run := self._runs.get(trial_id):
+            loop = asyncio.get_running_loop()
+            self._leaving[trial_id] = loop.call_later(ABANDON_AFTER_S, run.stop)
 
-        def stop() -> None:
-            if run is not None and trial_id not in self._watchers:
-                run.stop()
-
-        asyncio.get_running_loop().call_later(ABANDON_AFTER_S, stop)
+    def _stay(self, trial_id: str) -> None:
+        if timer := self._leaving.pop(trial_id, None):
+            timer.cancel()
 
     def _as_shown(self, view: TrialView) -> TrialView:
+        """Return `view` with what is on the screen of answers that are still being written.
+
+        A view may be older than the run, or newer than its record: then it stands as it is.
+        """
         run = self._runs.get(view.id)
-        return view.with_last_answers(run.answers()) if run else view
+        return view.with_last_answers(run.answers()) if run and view.streaming else view
 
     # --- inside a transaction -------------------------------------------------------------------
 
@@ -303,7 +331,7 @@ class Panel:
         ]
 
     def _on(self, trial: Trial, side: Side) -> ChatModel:
-        key = record.model_key(trial, side)
+        key = trial.model_on(side)
         if key not in self._models:
             raise WrongState("other_pair", "This trial was begun with other models.")
         return self._models[key]
@@ -325,14 +353,21 @@ def _within(
 
 
 def _load(session: Session, visitor: Visitor, trial_id: str, *, for_update: bool = False) -> Trial:
-    trial = queries.load_trial(session, trial_id, visitor.id, for_update=for_update)
+    trial = None
+    if _is_id(trial_id):
+        trial = queries.load_trial(session, trial_id, visitor.id, for_update=for_update)
     if trial is None:
         raise TrialNotFound
     return trial
 
 
-def _checked_prompt(prompt: str) -> str:
-    prompt = clean_text(prompt).strip()
+def _is_id(trial_id: Any) -> bool:
+    """Whether it can be looked for at all: a list, a NUL or half a character can't."""
+    return isinstance(trial_id, str) and trial_id.isascii() and trial_id.isalnum()
+
+
+def _checked_prompt(entered: Any) -> str:
+    prompt = clean_text(entered).strip() if isinstance(entered, str) else ""
     if not prompt:
         raise BadPrompt("prompt_empty", "Type a prompt first.")
     if len(prompt) > PROMPT_LIMIT:

@@ -71,14 +71,17 @@ def preference_counts(trials: pd.DataFrame, models: tuple[str, str]) -> Preferen
         trials: Columns `left_model`, `right_model`, `preference`, one row a trial.
         models: The keys of the pair, in the order of the counts.
     """
-    preferred = trials["preference"].copy()
-    for side in Side:
-        chosen = trials["preference"] == side.value
-        preferred[chosen] = trials.loc[chosen, f"{side}_model"]
-    counts = preferred.value_counts()
+    preference = trials["preference"]
+
+    def won(model: str) -> int:
+        return sum(
+            int(((preference == side.value) & (trials[f"{side}_model"] == model)).sum())
+            for side in Side
+        )
+
     return PreferenceCounts(
-        a=int(counts.get(models[0], 0)),
-        b=int(counts.get(models[1], 0)),
-        tie=int(counts.get(Preference.TIE.value, 0)),
-        both_bad=int(counts.get(Preference.BOTH_BAD.value, 0)),
+        a=won(models[0]),
+        b=won(models[1]),
+        tie=int((preference == Preference.TIE.value).sum()),
+        both_bad=int((preference == Preference.BOTH_BAD.value).sum()),
     )

@@ -1,20 +1,24 @@
 """What the ratings say: rated trials as pandas frames, figures by pair, as JSON and Markdown.
 
-Pairs are kept apart always, so the ratings of the built-in models never mix with others. The
+Pairs are kept apart always, so the ratings of the built-in models never mix with others; blind and
+open ratings too. The
 figures themselves are `statistics`'s, pages and charts are `ui`'s.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pandas as pd
 
 from backends.catalog import MODELS
-from db import Database, Dimension, Language, Side, Trial, queries
+from db import Database, Dimension, Language, Trial, queries
 from db.queries import Filters
 from rating import article
 from rating.dimensions import WORDINGS
+from rating.errors import BadFilter
 from rating.statistics import (
     DimensionFigures,
     PreferenceCounts,
@@ -30,9 +34,10 @@ _SCORE_COLUMNS = ["trial", "prompt", "pair", "model", "dimension", "score"]
 
 @dataclass(frozen=True)
 class PairSummary:
-    """The figures of one pair; `models` are its keys, sorted."""
+    """The figures of one pair, blind or open; `models` are its keys, sorted."""
 
     models: tuple[str, str]
+    blind: bool
     n_trials: int
     n_prompts: int
     dimensions: Mapping[Dimension, DimensionFigures]
@@ -42,6 +47,50 @@ class PairSummary:
     def builtin(self) -> bool:
         """Whether a tiny built-in model takes part."""
         return any(key in MODELS and MODELS[key].builtin for key in self.models)
+
+
+def filters_from(
+    *,
+    pair: object = None,
+    mode: object = None,
+    language: object = None,
+    since: object = None,
+    until: object = None,
+) -> Filters:
+    """Return the filters that a page, a command or an API client means; all are optional.
+
+    Args:
+        pair: Two model keys, sorted and joined by "|".
+        mode: "blind" or "open"; anything else is both.
+        language: "zh" or "en"; anything else is both.
+        since: First day, as 2026-02-28, in UTC.
+        until: Last day, taken in as a whole.
+
+    Raises:
+        BadFilter: A date is none.
+    """
+    last_day = _day(until)
+    return Filters(
+        pair=str(pair) if pair else None,
+        blind={"blind": True, "open": False}.get(str(mode)),
+        language=Language(str(language)) if str(language) in set(Language) else None,
+        since=_day(since),
+        until=last_day + timedelta(days=1) if last_day else None,
+    )
+
+
+def _day(text: object) -> datetime | None:
+    words = str(text or "").strip()
+    if not words:
+        return None
+    try:
+        day = datetime.strptime(words, "%Y-%m-%d").replace(tzinfo=UTC)
+        _ = day + timedelta(days=1)  # the last day of all has no next one
+    except (ValueError, OverflowError) as error:
+        raise BadFilter(
+            "bad_date", f"{words[:40]!r} is no date. Write it as 2026-02-28.", text=words[:40]
+        ) from error
+    return day
 
 
 def load_trials(database: Database, filters: Filters) -> list[Trial]:
@@ -67,7 +116,7 @@ def scores_frame(trials: Sequence[Trial]) -> pd.DataFrame:
             trial.id,
             _prompt(trial),
             trial.pair,
-            trial.left_model if score.side is Side.LEFT else trial.right_model,
+            trial.model_on(score.side),
             score.dimension.value,
             score.score,
         )
@@ -79,19 +128,23 @@ def scores_frame(trials: Sequence[Trial]) -> pd.DataFrame:
 
 
 def summarise(trials: Sequence[Trial]) -> list[PairSummary]:
-    """Return the figures of each pair, the one with most trials first; of none, none."""
-    rated, scores = trials_frame(trials), scores_frame(trials)
+    """Return the figures of each pair, blind and open apart; most trials first; of none, none."""
+    groups: dict[tuple[str, bool], list[Trial]] = defaultdict(list)
+    for trial in trials:
+        groups[trial.pair, trial.blind].append(trial)
     return [
-        _summarise_pair(str(pair), rated[rated["pair"] == pair], scores[scores["pair"] == pair])
-        for pair in rated["pair"].value_counts().index
+        _summarise_pair(pair, blind, group)
+        for (pair, blind), group in sorted(groups.items(), key=lambda item: -len(item[1]))
     ]
 
 
-def _summarise_pair(pair: str, rated: pd.DataFrame, scores: pd.DataFrame) -> PairSummary:
+def _summarise_pair(pair: str, blind: bool, trials: Sequence[Trial]) -> PairSummary:
+    rated, scores = trials_frame(trials), scores_frame(trials)
     first, second = pair.split("|")
     models = (first, second)
     return PairSummary(
         models=models,
+        blind=blind,
         n_trials=len(rated),
         n_prompts=rated["prompt"].nunique(),
         dimensions={
@@ -117,6 +170,7 @@ def as_json(pairs: Sequence[PairSummary]) -> dict[str, Any]:
         "pairs": [
             {
                 "models": list(pair.models),
+                "blind": pair.blind,
                 "n_trials": pair.n_trials,
                 "n_prompts": pair.n_prompts,
                 "dimensions": {key.value: asdict(f) for key, f in pair.dimensions.items()},
@@ -143,7 +197,7 @@ def _pair_markdown(pair: PairSummary) -> str:
     first, second = pair.models
     columns = article.columns_for(pair.models)
     lines = [
-        f"## {first} and {second}",
+        f"## {first} and {second}, {'blind' if pair.blind else 'open'}",
         "",
         f"{pair.n_trials} rated trials, {pair.n_prompts} different first prompts."
         + (f" These are {TINY_NOTE}." if pair.builtin else ""),

@@ -192,10 +192,9 @@ def _answer_view(answer: Answer, known: bool) -> AnswerView:
 
 
 def _identity(trial: Trial, side: Side) -> Identity:
-    key = trial.left_model if side is Side.LEFT else trial.right_model
     answers = [latest(turn.answers, side) for turn in trial.turns]
     return Identity(
-        model_key=key,
+        model_key=trial.model_on(side),
         revision=answers[-1].model_revision if answers else "",
         precision=answers[-1].precision if answers else "",
         masked=self_naming_flag(side) in trial.flags,

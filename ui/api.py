@@ -4,17 +4,16 @@ A client is a rater like any other: blind until its rating is saved. Texts of er
 language that the client accepts.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any
 
 import gradio as gr
 from gradio.events import api
 
-from db import Database, Language, Side
-from db.queries import Filters
-from rating.packs import prompt_id
+from db import Database, Side
 from rating.session import Panel
-from rating.summary import as_json, load_trials, summarise
+from rating.summary import as_json, filters_from, load_trials, summarise
 from rating.trial import TrialView
 from ui.errors import shown_errors
 from ui.visitor import visitor_of
@@ -34,7 +33,7 @@ def build(panel: Panel, database: Database) -> None:
         """Ask both models; gives the trial again and again until both answers are complete."""
         with shown_errors(request):
             visitor = visitor_of(request)
-            await panel.ask(visitor, trial, prompt, prompt_id(prompt))
+            await panel.ask(visitor, trial, prompt)
             async for view in panel.watch(visitor, trial):
                 yield as_plain(view)
 
@@ -70,10 +69,23 @@ def build(panel: Panel, database: Database) -> None:
         with shown_errors(request):
             return as_plain(await panel.rate(visitor_of(request), trial, entries))
 
-    def summary(blind: bool | None = None, language: str | None = None) -> dict[str, Any]:
-        """Return what the ratings say, by pair; `blind` and `language` (zh, en) limit it."""
-        known = Language(language) if language in set(Language) else None
-        return as_json(summarise(load_trials(database, Filters(blind=blind, language=known))))
+    async def summary(
+        request: gr.Request,
+        blind: bool | None = None,
+        language: str | None = None,
+        pair: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+    ) -> dict[str, Any]:
+        """Return what the ratings say, by pair, blind and open apart.
+
+        Limits, all optional: `blind`, `language` (zh, en), `pair` ("first|second"), `since` and
+        `until` (days as 2026-02-28).
+        """
+        mode = {True: "blind", False: "open"}.get(blind) if isinstance(blind, bool) else None
+        with shown_errors(request):
+            wanted = filters_from(pair=pair, mode=mode, language=language, since=since, until=until)
+            return as_json(summarise(await asyncio.to_thread(load_trials, database, wanted)))
 
     for function in (new_trial, ask, stop, retry, rate, summary):
         api(function, api_name=function.__name__, concurrency_limit=None)

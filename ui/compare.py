@@ -185,9 +185,7 @@ class _Events:
     async def ask(self, trial: str, prompt: str, request: gr.Request) -> Page:
         """Open the turn; `watch` follows it. The prompt leaves the box once it is stored."""
         with shown_errors(request):
-            view = await self._panel.ask(
-                visitor_of(request), trial or None, prompt, packs.prompt_id(prompt)
-            )
+            view = await self._panel.ask(visitor_of(request), trial or None, prompt)
         return ("", view.turns[-1].prompt, *self._page(view, request))
 
     async def give_back(self, asked: str, prompt: str, request: gr.Request) -> Page:

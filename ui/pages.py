@@ -26,6 +26,6 @@ def build_pages(panel: Panel, database: Database, statuses: Statuses) -> gr.Bloc
         api.build(panel, database)  # first, since the pages' events would take its names
         compare.build(blocks, panel, statuses)
     with blocks.route("Summary", summary.PATH, show_in_navbar=False):
-        summary.build(blocks, database)
+        summary.build(blocks, panel, database)
     blocks.queue(api_open=False, default_concurrency_limit=None)
     return blocks

@@ -1,21 +1,21 @@
 """The summary page: figures by pair, the article's beside them, and every rated trial to look at.
 
-Shows rated trials only, so nothing here tells a rater about a trial that is still blind. The
-figures come from `rating.summary`.
+Shows rated trials only; and as long as its visitor has a blind trial open, no answers: both models
+say much the same to the same prompt each time. The figures come from `rating.summary`.
 """
 
+import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import gradio as gr
 import plotly.graph_objects as go
 
 from db import Database, Dimension, Language, Side, Trial, queries
-from db.queries import Filters
 from rating import article
 from rating.dimensions import WORDINGS
-from rating.summary import PairSummary, load_trials, signed, summarise, two_decimals
+from rating.session import Panel
+from rating.summary import PairSummary, filters_from, load_trials, signed, summarise, two_decimals
 from rating.trial import latest
 from ui import markup
 from ui.charts import dimensions_chart
@@ -30,7 +30,7 @@ _SHOWN_TRIALS = 100
 _ANY = "any"
 
 
-def build(blocks: gr.Blocks, database: Database) -> None:
+def build(blocks: gr.Blocks, panel: Panel, database: Database) -> None:
     """Lay out the page in `blocks`, whose route is open, and connect its events."""
     header = markup.component(js_on_load="window.twopane.attachHeader(element)")
     lead = markup.component()
@@ -67,13 +67,20 @@ def build(blocks: gr.Blocks, database: Database) -> None:
             choices=choices, value=pairs[0] if pairs else None
         )
 
-    def show(
-        pair: str | None, mode: str, language: str, since: str, until: str, request: gr.Request
+    async def show(
+        pair: object,
+        mode: object,
+        language: object,
+        since: object,
+        until: object,
+        request: gr.Request,
     ) -> tuple[str, Any, str, str]:
-        t = texts_in(visitor_of(request).language)
         with shown_errors(request):
-            found = load_trials(database, parse_filters(t, pair, mode, language, since, until))
-        return _shown(t, found)
+            wanted = filters_from(pair=pair, mode=mode, language=language, since=since, until=until)
+            visitor = visitor_of(request)
+            found = await asyncio.to_thread(load_trials, database, wanted)
+            hidden = await panel.is_blinded(visitor)
+        return _shown(texts_in(visitor.language), found, hidden=hidden)
 
     blocks.load(head, None, [header, pair], **PRIVATE).then(show, filters, shown, **PRIVATE)
     gr.on(
@@ -89,35 +96,8 @@ def _choice(name: str) -> tuple[Any, str]:
     return text_key(name), name
 
 
-def parse_filters(
-    t: Texts, pair: str | None, mode: str, language: str, since: str, until: str
-) -> Filters:
-    """Return the filters that the page's fields mean; `until` takes in the whole day.
-
-    Raises:
-        gr.Error: A date is none.
-    """
-    last_day = _date(t, until)
-    return Filters(
-        pair=pair or None,
-        blind={"blind": True, "open": False}.get(mode),
-        language=Language(language) if language in set(Language) else None,
-        since=_date(t, since),
-        until=last_day + timedelta(days=1) if last_day else None,
-    )
-
-
-def _date(t: Texts, text: str | None) -> datetime | None:
-    text = (text or "").strip()
-    if not text:
-        return None
-    try:
-        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
-    except ValueError as error:
-        raise gr.Error(t("bad_date", text=text[:40]), title="", print_exception=False) from error
-
-
-def _shown(t: Texts, trials: Sequence[Trial]) -> tuple[str, Any, str, str]:
+def _shown(t: Texts, trials: Sequence[Trial], *, hidden: bool) -> tuple[str, Any, str, str]:
+    """Return what the page shows; without the answers if `hidden`."""
     pairs = summarise(trials)
     chart: go.Figure | None = dimensions_chart(t, pairs[0]) if pairs else None
     return (
@@ -127,8 +107,9 @@ def _shown(t: Texts, trials: Sequence[Trial]) -> tuple[str, Any, str, str]:
         markup.render(
             "trials",
             t,
-            trials=[_trial_row(t, trial) for trial in trials[:_SHOWN_TRIALS]],
+            trials=[] if hidden else [_trial_row(t, trial) for trial in trials[:_SHOWN_TRIALS]],
             total=len(trials),
+            hidden=hidden,
         ),
     )
 

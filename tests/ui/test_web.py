@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import gradio as gr
 import pytest
 import pytest_asyncio
 from fastapi import FastAPI
@@ -39,12 +40,15 @@ class Parts:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def app(database: Database) -> FastAPI:
-    """The app; made in a running loop, since Gradio would make loops of its own and leave them."""
+async def pages(database: Database) -> gr.Blocks:
+    """The pages; made in a running loop, since Gradio would leave loops of its own behind."""
     first, second = (RemoteModel(resolve(f"http://127.0.0.1:9/v1#{name}")) for name in NAMES)
     panel = Panel(database, (first, second), blind=True)
-    pages = build_pages(panel, database, lambda: [Status(State.LOADING, progress=0.5)] * 2)
+    return build_pages(panel, database, lambda: [Status(State.LOADING, progress=0.5)] * 2)
 
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def app(pages: gr.Blocks) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await asyncio.sleep(0)
@@ -102,7 +106,7 @@ def test_every_response_keeps_the_browser_from_other_hosts(visitor: TestClient, 
     assert response.headers["x-content-type-options"] == "nosniff"
 
 
-@pytest.mark.parametrize("path", ["/", "/config", "/gradio_api/info", "/gradio_api/openapi.json"])
+@pytest.mark.parametrize("path", ["/", "/config", "/gradio_api/info"])
 def test_no_model_is_named_before_a_rating(visitor: TestClient, path: str) -> None:
     said = visitor.get(path).text.lower()
     for hidden in ("qwen", "chatglm", "127.0.0.1:9"):
@@ -146,3 +150,43 @@ def test_no_page_names_another_host_to_fetch_from() -> None:
     for file in [*folder.glob("static/*"), *folder.glob("templates/*")]:
         found = set(re.findall(r"https?://[\w.]+", file.read_text(encoding="utf-8")))
         assert found <= {"http://www.w3.org"}, file
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/gradio_api/upload", "/gradio_api/deep_link", "/gradio_api/openapi.json"),
+        *("/gradio_api/vibe-edit/", "/gradio_api/proxy=http://example.com/"),
+    ],
+)
+def test_routes_that_take_in_files_or_fetch_are_closed(visitor: TestClient, path: str) -> None:
+    assert visitor.get(path).status_code == 404
+    assert visitor.post(path, json={}).status_code == 404
+
+
+def test_a_body_that_is_too_long_is_refused_unread(visitor: TestClient) -> None:
+    assert visitor.post("/gradio_api/queue/join", content=b"x" * 1_000_001).status_code == 413
+
+
+def test_a_body_of_unknown_length_is_refused(visitor: TestClient) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield b"{}"
+
+    assert visitor.post("/gradio_api/queue/join", content=chunks()).status_code == 411
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/"])
+def test_monitors_may_ask_with_head(visitor: TestClient, path: str) -> None:
+    assert visitor.head(path).status_code == 200
+
+
+def test_the_page_names_the_version_of_its_script_and_style(visitor: TestClient) -> None:
+    html = visitor.get("/").text
+    files = re.findall(r"/twopane/(?:panel\.js|page\.css)\?[0-9a-f]{8}", html)
+    assert len(files) == 2
+    assert all(visitor.get(file).status_code == 200 for file in files)
+
+
+def test_many_watching_raters_keep_nobody_from_saving(pages: gr.Blocks) -> None:
+    assert pages.max_threads >= 500
+    assert pages._queue.max_thread_count >= 500

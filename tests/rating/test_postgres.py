@@ -1,0 +1,59 @@
+"""What only a database that lets writers overlap can show: two requests for one trial at once."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from db import Database, Dimension, Preference, Side, TrialState, queries
+from rating import record
+from rating.errors import WrongState
+from rating.trial import RatingView, move
+from tests.db import rows
+from tests.db.postgres import running_server
+
+RATING = RatingView({(s, d): 3 for s in Side for d in Dimension}, Preference.TIE, "")
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[Database]:
+    with running_server() as server:
+        opened = Database.open(server.new_database().url)
+        yield opened
+        opened.close()
+
+
+def rate(database: Database, trial_id: str, rater_id: str) -> bool:
+    """Rate as a page does; return whether it was saved."""
+    with database.write() as session:
+        trial = queries.load_trial(session, trial_id, rater_id, for_update=True)
+        assert trial is not None
+        try:
+            record.save_rating(trial, RATING)
+        except WrongState:
+            return False
+    return True
+
+
+def test_a_trial_that_is_left_and_rated_at_once_is_one_of_both(database: Database) -> None:
+    with database.write() as session:
+        trial = rows.trial(state=TrialState.RATEABLE)
+        for side in Side:
+            rows.answer(
+                turn=rows.turn(trial=trial) if side is Side.LEFT else trial.turns[0], side=side
+            )
+        session.add(trial)
+    with ThreadPoolExecutor(1) as other_tab:
+        with database.write() as session:
+            before = queries.latest_trial(session, trial.rater_id)
+            assert before is not None
+            saving = other_tab.submit(rate, database, trial.id, trial.rater_id)
+            with pytest.raises(TimeoutError):
+                saving.result(0.5)
+            move(before, TrialState.ABANDONED)
+        saved = saving.result(30)
+    with database.read() as session:
+        found = queries.load_trial(session, trial.id, trial.rater_id)
+        assert found is not None
+        assert (saved, found.rating is None) == (False, True)
+        assert found.state is TrialState.ABANDONED
