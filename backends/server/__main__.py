@@ -19,7 +19,8 @@ import uvicorn
 from backends.catalog import UnknownModel, resolve
 from backends.listening import listen
 from backends.server.api import create_app
-from backends.server.host import HostedModel, Limits, ModelHost
+from backends.server.generation import Limits
+from backends.server.host import HostedModel, ModelHost
 
 logger = logging.getLogger(__name__)
 

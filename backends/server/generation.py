@@ -1,4 +1,4 @@
-"""What the engine is asked for, and what it says back: plain data.
+"""What the engine is asked for, may use, and says back: plain data.
 
 Knows no torch, no HTTP and no tokens' meaning.
 """
@@ -33,6 +33,21 @@ class SamplingSettings:
         known = SamplingSettings.__dataclass_fields__
         changes = {k: v for k, v in given.items() if k in known and v is not None}
         return replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the process may use.
+
+    Attributes:
+        threads: for the model's arithmetic; None: torch decides.
+        places: how many requests are answered at a time.
+        queue: how many more may wait.
+    """
+
+    threads: int | None = None
+    places: int = 8
+    queue: int = 32
 
 
 @dataclass(frozen=True)

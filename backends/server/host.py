@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from backends.server.errors import ServerError
+from backends.server.generation import Limits
 
 if TYPE_CHECKING:
     from backends.server.engine import Engine
@@ -56,21 +57,6 @@ class Health:
     progress: float = 0.0
     stage: str = "starting"
     error: str = ""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What the process may use.
-
-    Attributes:
-        threads: for the model's arithmetic; None: torch decides.
-        places: how many requests are answered at a time.
-        queue: how many more may wait.
-    """
-
-    threads: int | None = None
-    places: int = 8
-    queue: int = 32
 
 
 class ModelHost:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from backends.server.engine import Engine
-from backends.server.host import Limits
+from backends.server.generation import Limits
 from backends.server.model import load_model
 from backends.server.weights import Progress
 
