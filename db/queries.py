@@ -59,15 +59,16 @@ def load_trial(
     return session.scalars(query).one_or_none()
 
 
-def latest_trial(session: Session, rater_id: str) -> Trial | None:
-    """Return the trial the rater began last, locked, unless it was abandoned."""
+def latest_trial(session: Session, rater_id: str, *, for_update: bool = False) -> Trial | None:
+    """Return the trial the rater began last, unless it was abandoned."""
     query = (
         _whole_trials()
         .where(Trial.rater_id == rater_id)
         .order_by(Trial.created_at.desc(), Trial.id)
         .limit(1)
-        .with_for_update(of=Trial)
     )
+    if for_update:
+        query = query.with_for_update(of=Trial)
     trial = session.scalars(query).one_or_none()
     return None if trial is None or trial.state is TrialState.ABANDONED else trial
 

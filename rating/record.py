@@ -40,7 +40,7 @@ def begin_trial(
 ) -> Trial:
     """Begin a trial of `pair`, abandoning an unrated one; an empty one of the kind is taken up."""
     rater = queries.ensure_rater(session, rater_id, language)
-    before = queries.latest_trial(session, rater_id)
+    before = queries.latest_trial(session, rater_id, for_update=True)
     if before is not None and before.rating is None:
         if not before.turns and (before.pair, before.blind) == (pair, blind):
             before.language = language

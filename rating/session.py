@@ -85,10 +85,10 @@ class Panel:
 
         def load(session: Session) -> TrialView | None:
             trial = queries.latest_trial(session, visitor.id)
-            return None if trial is None else self._settled(trial)
+            return None if trial is None else view_of(trial)
 
-        view = await self._write(load)
-        return None if view is None else self._as_shown(view)
+        view = await self._read(load)
+        return None if view is None else self._as_shown(await self._settled(visitor, view))
 
     async def is_blinded(self, visitor: Visitor) -> bool:
         """Whether the rater has answers on the screen and must not learn who gave them."""
@@ -152,17 +152,13 @@ class Panel:
         Raises:
             BadPrompt: The turn was too long for a model and has been taken back.
         """
-
-        def load(session: Session) -> TrialView:
-            return view_of(self._own_trial(session, visitor, trial_id))
-
-        view = await self._write(load)
+        view = await self._view(visitor, trial_id)
         run = self._runs.get(trial_id)
         if run is not None:
             async with aclosing(self._frames(view, run)) as frames:
                 async for shown in frames:
                     yield shown
-        yield self._as_shown(await self._write(load))
+        yield self._as_shown(await self._view(visitor, trial_id))
         if trial_id in self._withdrawn or (run is not None and run.too_long):
             self._withdrawn.discard(trial_id)
             raise BadPrompt(
@@ -206,9 +202,7 @@ class Panel:
             record.save_rating(trial, parse_rating(payload, len(trial.turns)))
 
         await self._write(save)
-        return await self._write(
-            lambda session: self._settled(self._own_trial(session, visitor, trial_id))
-        )
+        return await self._view(visitor, trial_id)
 
     # --- one turn -------------------------------------------------------------------------------
 
@@ -298,6 +292,27 @@ class Panel:
         run = self._runs.get(view.id)
         return view.with_last_answers(run.answers()) if run and view.streaming else view
 
+    async def _view(self, visitor: Visitor, trial_id: str) -> TrialView:
+        """Return the rater's trial as the database has it."""
+        view = await self._read(lambda session: view_of(_load(session, visitor, trial_id)))
+        return await self._settled(visitor, view)
+
+    async def _settled(self, visitor: Visitor, view: TrialView) -> TrialView:
+        """Finish what a crash may have left half done: open answers, a rating not revealed.
+
+        That is rare, and a look that only reads waits for nobody.
+        """
+        interrupted = view.streaming and view.id not in self._answering
+        if not interrupted and view.state is not TrialState.RATED:
+            return view
+
+        def settle(session: Session) -> TrialView:
+            trial = self._own_trial(session, visitor, view.id)
+            record.reveal(trial)
+            return view_of(trial)
+
+        return await self._write(settle)
+
     # --- inside a transaction -------------------------------------------------------------------
 
     def _own_trial(self, session: Session, visitor: Visitor, trial_id: str) -> Trial:
@@ -306,13 +321,6 @@ class Panel:
         if trial.id not in self._answering:
             record.close_interrupted(trial)
         return trial
-
-    def _settled(self, trial: Trial) -> TrialView:
-        """Finish what a crash may have left half done: open answers, a rating not revealed."""
-        if trial.id not in self._answering:
-            record.close_interrupted(trial)
-        record.reveal(trial)
-        return view_of(trial)
 
     def _open(self, session: Session, turn: Turn, sides: Iterable[Side]) -> _Opened:
         """Add an answer to be written for each side, and say what to ask it."""

@@ -11,6 +11,7 @@ from rating.errors import WrongState
 from rating.trial import RatingView, move
 from tests.db import rows
 from tests.db.postgres import running_server
+from tests.rating.conftest import ANN, Stage, entries
 
 RATING = RatingView({(s, d): 3 for s in Side for d in Dimension}, Preference.TIE, "")
 
@@ -45,7 +46,7 @@ def test_a_trial_that_is_left_and_rated_at_once_is_one_of_both(database: Databas
         session.add(trial)
     with ThreadPoolExecutor(1) as other_tab:
         with database.write() as session:
-            before = queries.latest_trial(session, trial.rater_id)
+            before = queries.latest_trial(session, trial.rater_id, for_update=True)
             assert before is not None
             saving = other_tab.submit(rate, database, trial.id, trial.rater_id)
             with pytest.raises(TimeoutError):
@@ -57,3 +58,15 @@ def test_a_trial_that_is_left_and_rated_at_once_is_one_of_both(database: Databas
         assert found is not None
         assert (saved, found.rating is None) == (False, True)
         assert found.state is TrialState.ABANDONED
+
+
+async def test_a_whole_trial_goes_as_on_sqlite(stage: Stage) -> None:
+    assert await stage.panel.current(ANN) is None
+    trial = (await stage.panel.new_trial(ANN)).id
+    last = (await stage.ask(trial))[-1]
+    assert last.state is TrialState.RATEABLE
+    assert await stage.panel.current(ANN) == last
+    await stage.panel.save_draft(ANN, trial, {"comment": "so far"})
+    saved = await stage.panel.rate(ANN, trial, entries())
+    assert saved.state is TrialState.REVEALED
+    assert (await stage.panel.new_trial(ANN)).id != trial

@@ -182,6 +182,34 @@ async def test_a_stopped_side_keeps_what_was_shown_and_what_was_written(
     await until(lambda: all(model.hung_up == 1 for model in models.values()))
 
 
+async def test_a_fast_side_is_stopped_where_it_was_shown_even_if_it_is_written_to_its_end(
+    models: dict[Side, FakeModel],
+) -> None:
+    models[Side.LEFT].script = ["快" * 500]
+    models[Side.RIGHT].script = ["慢慢", asyncio.Event()]
+    run = run_of(models)
+    task = asyncio.create_task(finished(run))
+    await until(lambda: run.answers()[Side.RIGHT].text == "慢慢")
+    run.stop()
+    outcomes = await task
+    assert {outcome.reason for outcome in outcomes.values()} == {FinishReason.STOPPED}
+    assert outcomes[Side.LEFT].text == "快快"
+    assert outcomes[Side.LEFT].raw_text == "快" * 500
+
+
+async def test_a_side_that_is_wholly_on_the_screen_stays_complete_when_the_other_is_stopped(
+    models: dict[Side, FakeModel],
+) -> None:
+    models[Side.LEFT].script = ["短"]
+    models[Side.RIGHT].script = ["长长", asyncio.Event()]
+    run = run_of(models)
+    task = asyncio.create_task(finished(run))
+    await until(lambda: run.answers()[Side.RIGHT].text == "长长")
+    run.stop()
+    outcomes = await task
+    assert [outcomes[side].reason for side in Side] == [FinishReason.STOP, FinishReason.STOPPED]
+
+
 async def test_a_name_in_the_making_is_not_shown_by_stopping(models: dict[Side, FakeModel]) -> None:
     for model in models.values():
         model.script = ["我是Qwe", asyncio.Event()]

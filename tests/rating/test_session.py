@@ -2,6 +2,7 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -793,22 +794,57 @@ async def test_one_tab_closed_doesnt_stop_what_the_other_one_watches(
     assert statuses([view async for view in watched][-1]) == [COMPLETE, COMPLETE]
 
 
-async def test_a_tab_of_the_last_turn_shows_none_of_the_next_in_its_place(stage: Stage) -> None:
+async def test_a_tab_of_the_last_turn_shows_none_of_the_next_in_its_place(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "FLUSH_INTERVAL_S", 0.8)  # the tab looks away for long
     trial_id, left, right = await stage.new_trial()
-    left.script = right.script = ["第一"]
     await stage.panel.ask(ANN, trial_id, "一")
-    tab = asyncio.create_task(stage.watched(trial_id))
+    tab = stage.panel.watch(ANN, trial_id)
+    views = [await anext(tab)]
     await until(lambda: stage.stored(trial_id).state is TrialState.RATEABLE)
-    left.script = right.script = ["第二"]
-    while True:  # as soon as the panel lets it, before the tab looks again
-        try:
-            await stage.panel.ask(ANN, trial_id, "二")
-            break
-        except WrongState:
-            await asyncio.sleep(0)
-    for view in await tab:
-        assert "第二" not in view.turns[0].answers[Side.LEFT].text
-    assert texts((await stage.watched(trial_id))[-1]) == ["第二", "第二"]
+    left.script = right.script = ["二", asyncio.Event()]
+    await _ask_as_soon_as_possible(stage, trial_id, "再来")
+    async with asyncio.timeout(10):
+        views += [view async for view in tab]
+    assert {view.turns[0].answers[Side.LEFT].text for view in views} <= {"", "好"}
+
+
+async def _ask_as_soon_as_possible(stage: Stage, trial_id: str, prompt: str) -> None:
+    for _ in range(2_000):
+        with suppress(WrongState):
+            await stage.panel.ask(ANN, trial_id, prompt)
+            return
+        await asyncio.sleep(0.005)
+    pytest.fail("the trial could never be asked again")
+
+
+async def test_looking_at_any_moment_finds_every_answer_in_its_turn(stage: Stage) -> None:
+    """Also between the record of an answer and the end of its run, and when a turn is withdrawn."""
+    trial_id, left, right = await stage.new_trial()
+    ended = False
+
+    async def look() -> int:
+        looks = 0
+        while not ended:
+            view = await stage.panel.current(ANN)
+            assert view is not None
+            for turn in view.turns:
+                assert all(answer.text in ("", turn.prompt) for answer in turn.answers.values())
+            looks += 1
+        return looks
+
+    tabs = [asyncio.create_task(look()) for _ in range(2)]
+    for prompt in "一二三":
+        left.script = right.script = TOO_LONG
+        await _ask_as_soon_as_possible(stage, trial_id, "长")
+        await refusal(stage.watched(trial_id))
+        left.script = right.script = [prompt]
+        await _ask_as_soon_as_possible(stage, trial_id, prompt)
+        await stage.watched(trial_id)
+    ended = True
+    assert min(await asyncio.gather(*tabs)) > 0
+    assert [turn.prompt for turn in stage.stored(trial_id).turns] == ["一", "二", "三"]
 
 
 async def test_a_trial_that_isnt_answered_gives_one_view(stage: Stage) -> None:
