@@ -138,8 +138,11 @@ class _Names:
 
 
 def _is_word(text: str, start: int, end: int, node: _Node) -> bool:
-    """Whether a Latin name stands apart from other letters; with joints inside it must ("all a
-    man" holds a llama). Chinese has no blanks between words: there it can't be told."""
+    """Whether the name from `start` to `end` stands apart from other Latin letters.
+
+    With joints inside it must: "all a man" holds a llama. Of a Chinese name it can't be told, since
+    there are no blanks between words.
+    """
     if not node.latin:
         return True
     return not (_is_latin(text[start - 1 : start]) or _is_latin(text[end : end + 1]))

@@ -2,31 +2,27 @@
 
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from gradio_client import Client
-from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from benchmarks.app_process import AppProcess, running
 from db import Side
 from tests.e2e.compare_page import ComparePage
 from tests.e2e.fake_model import FakeModel, running_fake_model
+from tests.e2e.visits import PATIENCE_MS, Contexts, Visit, Visits
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 _BROWSER_OPTIONS = (
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--no-first-run", "--disable-quic"),
 )
-_PATIENCE_MS = 30_000
-
-NO_COOKIES: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -58,75 +54,34 @@ class RunningApp:
         return self.sides(trial)
 
 
-Visit = Callable[..., ComparePage]
-
-
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """One Chromium; closed with this package's last test, since its loop would disturb asyncio."""
     found = next(filter(None, map(shutil.which, _BROWSERS)), None)
     if found is None:
         pytest.fail(f"The end-to-end tests need one of {', '.join(_BROWSERS)}: see .ci/")
-    expect.set_options(timeout=_PATIENCE_MS)
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=found, args=_BROWSER_OPTIONS)
         yield launched
         launched.close()
 
 
-class Visits:
-    """Opens pages for one test, each visitor with cookies of their own."""
-
-    def __init__(self, browser: Browser) -> None:
-        self._browser = browser
-        self._contexts: list[BrowserContext] = []
-        self.strays: list[str] = []
-        self.script_errors: list[str] = []
-
-    def open(
-        self, url: str, cookies: Mapping[str, str] = NO_COOKIES, locale: str = "en-US", **more: Any
-    ) -> Page:
-        """Open `url` as a new visitor; `more` are options of a browser context."""
-        context = self._browser.new_context(locale=locale, **more)
-        context.add_cookies([{"name": k, "value": v, "url": url} for k, v in cookies.items()])
-        context.set_default_timeout(_PATIENCE_MS)
-        self._contexts.append(context)
-        own = _origin(url)
-
-        def watch(page: Page) -> None:
-            page.on("requestfinished", lambda request: self._note(request, own))
-            page.on("requestfailed", lambda request: self._note(request, own))
-            page.on("pageerror", lambda error: self.script_errors.append(str(error)))
-
-        context.on("page", watch)
-        page = context.new_page()
-        page.goto(url)
-        return page
-
-    def _note(self, request: Request, own: str) -> None:
-        blocked = request.failure == "csp"  # by the page's own policy, so it was never sent
-        local = urlsplit(request.url).scheme in ("data", "blob")
-        if not (local or blocked) and _origin(request.url) != own:
-            self.strays.append(request.url)
-
-    def close(self) -> None:
-        for context in self._contexts:
-            context.close()
-
-
-def _origin(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
+@pytest.fixture(scope="package")
+def contexts(browser: Browser) -> Contexts:
+    """The browser's contexts, to be used again."""
+    return Contexts(browser)
 
 
 @pytest.fixture
-def visits(browser: Browser) -> Iterator[Visits]:
+def visits(contexts: Contexts) -> Iterator[Visits]:
     """Pages of this test. Whatever it tests: nothing goes to another host, no script fails."""
-    opened = Visits(browser)
+    opened = Visits(contexts)
     yield opened
-    opened.close()
-    assert opened.strays == []
-    assert opened.script_errors == []
+    strays, script_errors = opened.strays(), opened.script_errors
+    opened.end()
+    assert strays == []
+    assert script_errors == []
 
 
 @pytest.fixture

@@ -38,12 +38,15 @@ _FAINT_TEXTS = """() => {
     const large = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700);
     return { words, ratio: (a + 0.05) / (b + 0.05), needed: large ? 3 : 4.5 };
   };
+  // Half-way colours are nobody's choice, nor is a message that is fading away.
+  const ends = (animation) => Number.isFinite(animation.effect.getComputedTiming().endTime);
+  for (const animation of document.getAnimations().filter(ends)) animation.finish();
   const found = [];
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   for (let node = walker.nextNode(); node; node = walker.nextNode()) {
     const element = node.parentElement;
     const words = node.textContent.trim();
-    if (!words || !element.checkVisibility({ visibilityProperty: true }) || !element.getClientRects().length) continue;
+    if (!words || !element.checkVisibility({ visibilityProperty: true, opacityProperty: true }) || !element.getClientRects().length) continue;
     if (element.closest("[disabled], :disabled, label:has(:disabled), .tp-row:has(:disabled), script, style, noscript")) continue;
     found.push(judge(element, words, getComputedStyle(element)));
   }

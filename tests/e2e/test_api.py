@@ -13,7 +13,7 @@ from tests.e2e.conftest import RunningApp
 pytestmark = pytest.mark.slow
 
 POEM = "春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。"
-SCORES: dict[str, int | str] = {dimension: 3 for dimension in Dimension} | {"memory": "na"}
+SCORES: dict[str, int | str] = dict.fromkeys(Dimension, 3) | {"memory": "na"}
 Connect = Callable[[], Client]
 
 

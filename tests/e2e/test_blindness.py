@@ -13,9 +13,10 @@ from backends.catalog import Model, resolve
 from backends.names import CHATGLM_NAMES, QWEN_NAMES
 from db import Side
 from tests.e2e.compare_page import ComparePage
-from tests.e2e.conftest import RunningApp, Visits
+from tests.e2e.conftest import RunningApp
 from tests.e2e.fake_model import Answer
 from tests.e2e.recording import Recording, recording
+from tests.e2e.visits import Visits
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

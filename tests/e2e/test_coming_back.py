@@ -9,7 +9,8 @@ from playwright.sync_api import expect
 from benchmarks.app_process import AppProcess, running, start, until
 from db import Side
 from tests.e2e.compare_page import ComparePage
-from tests.e2e.conftest import RunningApp, Visit
+from tests.e2e.conftest import RunningApp
+from tests.e2e.visits import Visit
 
 pytestmark = pytest.mark.browser
 

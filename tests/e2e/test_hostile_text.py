@@ -8,7 +8,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from db import Side
-from tests.e2e.conftest import RunningApp, Visit
+from tests.e2e.conftest import RunningApp
+from tests.e2e.visits import Visit
 
 pytestmark = pytest.mark.browser
 

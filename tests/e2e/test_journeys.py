@@ -10,7 +10,8 @@ from playwright.sync_api import Locator, expect
 from benchmarks.app_process import ROOT
 from db import Dimension, Side
 from tests.e2e.compare_page import ROWS, ComparePage
-from tests.e2e.conftest import RunningApp, Visit
+from tests.e2e.conftest import RunningApp
+from tests.e2e.visits import Visit
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

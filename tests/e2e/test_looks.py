@@ -8,9 +8,10 @@ from playwright.sync_api import expect
 
 from db import Side
 from tests.e2e.compare_page import ComparePage
-from tests.e2e.conftest import RunningApp, Visit
+from tests.e2e.conftest import RunningApp
 from tests.e2e.fake_model import Answer
 from tests.e2e.legibility import faint_texts, nameless, overflowing
+from tests.e2e.visits import Visit
 
 pytestmark = pytest.mark.browser
 

@@ -1,12 +1,13 @@
 """A model server that dies in mid-answer costs its side the answer, and nothing else."""
 
-import pytest
 import psutil
+import pytest
 from playwright.sync_api import expect
 
 from benchmarks.app_process import until
 from db import Side
-from tests.e2e.conftest import RunningApp, Visit
+from tests.e2e.conftest import RunningApp
+from tests.e2e.visits import Visit
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

@@ -8,8 +8,9 @@ from playwright.sync_api import expect
 
 from benchmarks.app_process import running
 from db import Side
-from tests.e2e.conftest import RunningApp, Visit
+from tests.e2e.conftest import RunningApp
 from tests.e2e.fake_model import FakeModel
+from tests.e2e.visits import Visit
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

@@ -5,7 +5,8 @@ from playwright.sync_api import expect
 
 from db import Side
 from tests.e2e.compare_page import ROWS, ComparePage
-from tests.e2e.conftest import RunningApp, Visit
+from tests.e2e.conftest import RunningApp
+from tests.e2e.visits import Visit
 
 pytestmark = pytest.mark.browser
 

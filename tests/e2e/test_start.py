@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from benchmarks.app_process import AppProcess, running, start, until
 from tests.e2e.compare_page import ComparePage
-from tests.e2e.conftest import Visits
+from tests.e2e.visits import Visits
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

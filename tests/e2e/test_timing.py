@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from benchmarks.app_process import running
 from db import Database, Language, Rater, Side, new_id
 from rating.assignment import pair_key, swapped
 from tests.e2e.compare_page import ComparePage, Frame
-from tests.e2e.conftest import RunningApp, Visits
+from tests.e2e.conftest import RunningApp
 from tests.e2e.fake_model import FakeModel, running_fake_model
 from tests.e2e.recording import Recording, recording
+from tests.e2e.visits import Contexts, Visits
 from ui.visitor import COOKIE
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -46,17 +47,17 @@ class Seen:
 
 
 @pytest.fixture(scope="module")
-def seen(browser: Browser, folder: Path) -> Iterator[list[Seen]]:
+def seen(contexts: Contexts, folder: Path) -> Iterator[list[Seen]]:
     """Both arrangements, in an app of its own: how long its models took so far matters."""
     url = f"sqlite:///{folder}/timing.db"
-    visits = Visits(browser)
+    visits = Visits(contexts)
     with running_fake_model("quick") as quick, running_fake_model("slow") as slow:
         options = ("--left", quick.spec, "--right", slow.spec, "--database-url", url)
         with running(folder / "timing.log", *options) as process, recording(process.port) as proxy:
             process.wait_ready()
             app = RunningApp(process, url, (quick, slow))
             yield [play(app, proxy, visits, model) for model in app.models]
-    visits.close()
+    visits.end()
 
 
 def play(app: RunningApp, proxy: Recording, visits: Visits, on_the_left: FakeModel) -> Seen:

@@ -1,12 +1,15 @@
 """Turns and trials: the next turn, stopping, asking a side again, beginning anew."""
 
+from functools import partial
+
 import pytest
 from playwright.sync_api import expect
 
 from benchmarks.app_process import until
 from db import Side
-from tests.e2e.conftest import RunningApp, Visit
-from tests.e2e.fake_model import Answer, FakeModel
+from tests.e2e.conftest import RunningApp
+from tests.e2e.fake_model import Answer, FakeModel, Script
+from tests.e2e.visits import Visit
 
 pytestmark = pytest.mark.browser
 
@@ -17,11 +20,20 @@ def model_on(app: RunningApp, trial: str, side: Side) -> FakeModel:
     return next(model for model in app.models if model.key == app.sides(trial)[side])
 
 
+def counting(word: str) -> Script:
+    """A model that says `word` and how much has been said."""
+    return lambda said: Answer(f"{word}{len(said)}")
+
+
+def is_idle(model: FakeModel) -> bool:
+    return model.answering == 0
+
+
 def test_the_second_turn_knows_the_first_and_each_model_only_its_own_words(
     fake_app: RunningApp, visit: Visit
 ) -> None:
     for model, word in zip(fake_app.models, ("甲", "乙"), strict=True):
-        model.follows(lambda said, word=word: Answer(f"{word}{len(said)}"))
+        model.follows(counting(word))
     page = visit(fake_app)
     page.ask("我叫小明")
     page.wait_rateable()
@@ -81,7 +93,7 @@ def test_stopping_tells_the_models_to_stop(fake_app: RunningApp, visit: Visit) -
     page.stop_button.click()
     page.retry_button(Side.LEFT).wait_for()
     for model in fake_app.models:  # each would go on for a minute
-        until(lambda model=model: model.answering == 0, 5.0)
+        until(partial(is_idle, model), 5.0)
 
 
 def test_a_side_that_breaks_off_says_so_and_the_other_goes_on(
