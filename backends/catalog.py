@@ -179,6 +179,8 @@ def _resolve_url(spec: str) -> Model:
     address, _, name = spec.partition("#")
     name = name.strip()
     parts = _split_http_url(address)
+    if "|" in name:
+        raise UnknownModel("A model's name can't hold a bar (|): it parts the names of a pair.")
     if not name:
         raise UnknownModel(
             f"Say which model of the endpoint is meant: URL#model, for example {_URL_EXAMPLE}."

@@ -42,6 +42,11 @@ def refusal(spec: str | Path) -> str:
     return str(caught.value)
 
 
+def test_a_name_that_would_part_a_pair_is_refused() -> None:
+    with pytest.raises(UnknownModel, match="bar"):
+        resolve("http://localhost:1/v1#a|b")
+
+
 def test_every_pair_is_made_of_known_models() -> None:
     assert all(key in MODELS for pair in PAIRS.values() for key in pair.models)
     assert PAIRS["tiny"].models == ("tiny-qwen", "tiny-chatglm")

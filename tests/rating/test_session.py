@@ -515,6 +515,13 @@ async def test_a_strange_prompt_is_asked_as_text(stage: Stage, prompt: str, stor
     assert left.asked == right.asked == [[stored]]
 
 
+async def test_a_prompt_of_the_set_is_stored_with_its_id(stage: Stage) -> None:
+    trial_id, _, _ = await stage.new_trial()
+    await stage.ask(trial_id, " 你好，请介绍一下你自己。\0")
+    await stage.ask(trial_id, "再说一遍。")
+    assert [turn.prompt_id for turn in stage.stored(trial_id).turns] == ["article-self", None]
+
+
 async def test_a_question_without_a_trial_begins_one(stage: Stage) -> None:
     view = await stage.panel.ask(ANN, None, "你好")
     assert view.turns[0].prompt == "你好"
