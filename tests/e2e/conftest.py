@@ -141,3 +141,14 @@ def fake_app(shared_fake_app: RunningApp) -> RunningApp:
     for model in shared_fake_app.models:
         model.says("好的。")
     return shared_fake_app
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each test in a browser a second chance.
+
+    Gradio 6.31 can lose an event that is acknowledged while its event stream closes: the page then
+    waits for ever, as seen in 1 of 100 page loads on a busy machine. A person would reload.
+    """
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.flaky(reruns=1))
