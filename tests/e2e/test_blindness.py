@@ -34,7 +34,8 @@ def telltales(models: Iterable[Model], ports: Iterable[int]) -> "re.Pattern[str]
         if len(model.revision) >= 8:  # a remote model's is just "remote"
             words.add(model.revision)
     spelled = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
-    numbers = "|".join(rf"\b{port}\b" for port in ports)
+    # A port has five digits at random: those in the decimals of an icon's path are none.
+    numbers = "|".join(rf"(?<![\d.]){port}\b" for port in ports)
     return re.compile(f"{spelled}|{numbers}|{FIGURES}", re.IGNORECASE)
 
 
