@@ -1,7 +1,8 @@
 """What a folder of weights says about itself: family, context, size, revision.
 
 Reads config.json and samples of the weights in milliseconds, whatever their size. Never loads
-weights and never executes anything that it finds in the folder.
+weights and never executes anything that it finds in the folder. Whether transformers really knows
+a model of another family only its server finds out.
 """
 
 import hashlib
@@ -13,8 +14,22 @@ from typing import Literal
 
 _WEIGHTS = (".safetensors", ".bin")
 _SETTINGS = (".json", ".jinja", ".model", ".txt")
+_ADAPTER_CONFIG = "adapter_config.json"
 _SAMPLE_BYTES = 16_384
 _SAMPLES = 64
+_BITS = {"float32": 32, "float16": 16, "bfloat16": 16, "float8_e4m3fn": 8}
+# What the families that transformers knows call the longest sequence.
+_CONTEXT_KEYS = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_sequence_length",
+    "max_seq_len",
+    "seq_length",
+    "model_max_length",
+    "n_ctx",
+)
+
+Family = Literal["qwen2", "chatglm", "transformers"]
 
 
 class UnusableFolder(ValueError):  # noqa: N818 -- reads as what it is
@@ -26,15 +41,19 @@ class Checkpoint:
     """One folder of weights.
 
     Attributes:
-        context: Longest prompt and answer together, in tokens.
+        context: Longest prompt and answer together, in tokens; 0 where the config doesn't say.
         parameters: Number of stored weights; 0 where only loading them would tell.
+        size_bytes: Of the files that hold the weights.
+        bits: Of most stored weights, such as 32, 16, or 4 in a quantised checkpoint.
         revision: 16 hex digits, others as soon as the weights or the settings beside them change.
     """
 
     folder: Path
-    family: Literal["qwen2", "chatglm"]
+    family: Family
     context: int
     parameters: int
+    size_bytes: int
+    bits: int
     revision: str
 
 
@@ -54,8 +73,35 @@ def read_checkpoint(folder: Path) -> Checkpoint:
                 "the folder that holds them."
             )
         family, context = _family_and_context(folder, config)
-        parameters = sum(_count_parameters(path) for path in weights)
-        return Checkpoint(folder, family, context, parameters, _revision(settings, weights))
+        bits = _bits(config)
+        return Checkpoint(
+            folder=folder,
+            family=family,
+            context=context,
+            parameters=sum(_count_parameters(path, bits) for path in weights),
+            size_bytes=sum(path.stat().st_size for path in weights),
+            bits=bits,
+            revision=_revision(settings, weights),
+        )
+    except OSError as error:
+        raise UnusableFolder(f"{folder} can't be read: {error}.") from error
+
+
+def read_adapter(folder: Path) -> str:
+    """Return the revision of a LoRA adapter's folder, as `Checkpoint.revision`.
+
+    Raises:
+        UnusableFolder: It can't be read, or holds no adapter.
+    """
+    try:
+        settings = [path for path in _files(folder, _SETTINGS) if path.name == _ADAPTER_CONFIG]
+        weights = [path for path in _files(folder, _WEIGHTS) if path.stem == "adapter_model"]
+        if not settings or not weights:
+            raise UnusableFolder(
+                f"{folder} is no adapter: it needs {_ADAPTER_CONFIG} and "
+                "adapter_model.safetensors (or .bin)."
+            )
+        return _revision(settings, weights)
     except OSError as error:
         raise UnusableFolder(f"{folder} can't be read: {error}.") from error
 
@@ -79,20 +125,34 @@ def _read_config(folder: Path) -> dict[str, object]:
     return config
 
 
-def _family_and_context(
-    folder: Path, config: dict[str, object]
-) -> tuple[Literal["qwen2", "chatglm"], int]:
+def _family_and_context(folder: Path, config: dict[str, object]) -> tuple[Family, int]:
     model_type = config.get("model_type")
     if model_type == "qwen2":
         return "qwen2", _positive(folder, config, "max_position_embeddings")
     # ChatGLM2, ChatGLM3 and GLM-4 also say "chatglm" but are other networks; only v1 has this key.
     if model_type == "chatglm" and "inner_hidden_size" in config:
         return "chatglm", _positive(folder, config, "max_sequence_length")
-    kind = "a later ChatGLM than v1" if model_type == "chatglm" else f"of type {model_type!r}"
+    if isinstance(model_type, str) and model_type != "chatglm":
+        return "transformers", _context(config)
+    kind = "a later ChatGLM than v1" if model_type == "chatglm" else "of no type that it names"
     raise UnusableFolder(
-        f"The model in {folder} is {kind}; Twopane itself runs qwen2 and chatglm (v1). Serve it "
-        "with vLLM, llama.cpp, Ollama or the like, and give URL#model."
+        f"The model in {folder} is {kind}; Twopane runs ChatGLM (v1), Qwen2 and what transformers "
+        "knows natively. Serve it with vLLM, llama.cpp, Ollama or the like, and give URL#model."
     )
+
+
+def _context(config: dict[str, object]) -> int:
+    found = [value for key in _CONTEXT_KEYS if isinstance(value := config.get(key), int)]
+    return max(found[:1], default=0)
+
+
+def _bits(config: dict[str, object]) -> int:
+    """Return the width of most stored weights, by what the config says of them."""
+    quantised = config.get("quantization_bit")
+    if isinstance(quantised, int) and quantised in (4, 8):
+        return quantised
+    dtype = config.get("dtype") or config.get("torch_dtype")
+    return _BITS.get(str(dtype).removeprefix("torch."), 32)
 
 
 def _positive(folder: Path, config: dict[str, object], key: str) -> int:
@@ -122,7 +182,7 @@ def _revision(settings: list[Path], weights: list[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _count_parameters(path: Path) -> int:
+def _count_parameters(path: Path, bits: int) -> int:
     """Return the number of weights by the header of a safetensors file; 0 for another file."""
     if path.suffix != ".safetensors":
         return 0
@@ -130,6 +190,11 @@ def _count_parameters(path: Path) -> int:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(min(length, 100_000_000)))
-        return sum(math.prod(entry["shape"]) for key, entry in header.items() if key[:2] != "__")
+        entries = [entry for key, entry in header.items() if key[:2] != "__"]
+        # Of four bits two share a byte.
+        return sum(
+            math.prod(entry["shape"]) * (2 if bits == 4 and entry["dtype"] in ("I8", "U8") else 1)
+            for entry in entries
+        )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UnusableFolder(f"{path} is no safetensors file. Download it again.") from error

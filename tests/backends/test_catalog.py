@@ -10,7 +10,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from backends import catalog
-from backends.catalog import MODELS, PAIRS, UnknownModel, resolve
+from backends.catalog import MODELS, PAIRS, Source, UnknownModel, resolve
+from backends.checkpoint import read_checkpoint
+from backends.properties import ARTICLE
 
 QWEN = {"model_type": "qwen2", "max_position_embeddings": 1024}
 CHATGLM = {"model_type": "chatglm", "max_sequence_length": 2048, "inner_hidden_size": 64}
@@ -50,6 +52,7 @@ def test_a_name_that_would_part_a_pair_is_refused() -> None:
 def test_every_pair_is_made_of_known_models() -> None:
     assert all(key in MODELS for pair in PAIRS.values() for key in pair.models)
     assert PAIRS["tiny"].models == ("tiny-qwen", "tiny-chatglm")
+    assert PAIRS["article"].models == ("qwen1.5-0.5b-chat", "chatglm-6b-int4")
 
 
 @pytest.mark.parametrize("key", ["tiny-qwen", "tiny-chatglm"])
@@ -109,6 +112,137 @@ def test_chatglm_of_the_first_version_is_known_by_its_config(checkpoint: Path) -
     assert (model.family, model.context) == ("chatglm", 2048)
 
 
+@pytest.mark.parametrize(
+    ("config", "context"),
+    [
+        ({"model_type": "llama", "max_position_embeddings": 512}, 512),
+        ({"model_type": "gpt2", "n_positions": 256, "n_ctx": 128}, 256),
+        ({"model_type": "bloom"}, 0),
+    ],
+)
+def test_a_model_of_another_family_is_left_to_transformers(
+    checkpoint: Path, config: dict[str, object], context: int
+) -> None:
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    model = resolve(str(checkpoint))
+    assert (model.family, model.context) == ("transformers", context)
+
+
+@pytest.mark.parametrize(
+    ("said", "bits", "parameters"),
+    [
+        ({"torch_dtype": "float16"}, 16, 150_000),
+        ({"dtype": "bfloat16"}, 16, 150_000),
+        ({"torch_dtype": "float16", "quantization_bit": 8}, 8, 150_000),
+        ({"torch_dtype": "float16", "quantization_bit": 4}, 4, 250_000),
+        ({}, 32, 150_000),
+    ],
+)
+def test_the_config_tells_how_wide_the_weights_are(
+    checkpoint: Path, said: dict[str, object], bits: int, parameters: int
+) -> None:
+    (checkpoint / "config.json").write_text(json.dumps(QWEN | said))
+    kind: Any = np.int8 if bits == 4 else np.float16
+    weights = {"a": np.zeros(100_000, dtype=kind), "b": np.zeros(50_000, dtype=np.float16)}
+    save_file(weights, checkpoint / "model.safetensors")
+    model = resolve(str(checkpoint))
+    assert (model.bits, model.parameters) == (bits, parameters)
+    assert model.size_bytes == (checkpoint / "model.safetensors").stat().st_size
+
+
+def test_the_articles_models_are_known_without_their_files() -> None:
+    qwen, chatglm = (resolve(key) for key in PAIRS["article"].models)
+    assert [source.repo for source in qwen.sources] == ["Qwen/Qwen1.5-0.5B-Chat"] * 2
+    assert chatglm.sources[0] == Source("modelscope", "ZhipuAI/ChatGLM-6B-Int4", "v1.0.3")
+    assert (qwen.context, chatglm.context) == (32_768, 2_048)
+    assert (qwen.folder, chatglm.folder) == (None, None)
+    assert (qwen.spec, chatglm.spec) == (qwen.key, chatglm.key)
+
+
+def test_the_articles_rows_stand_with_their_source_and_what_the_files_say_instead() -> None:
+    chatglm = {(row.key, row.source): row.en for row in MODELS["chatglm-6b-int4"].properties}
+    assert chatglm["context", ARTICLE] == "8K"
+    assert chatglm["context", "config.json, max_sequence_length"] == "2,048"
+    for key in PAIRS["article"].models:
+        rows = [row.key for row in MODELS[key].properties if row.source == ARTICLE]
+        assert rows == [
+            *("parameters", "least_memory", "cpu_only", "streaming", "context"),
+            *("ecosystem", "licence", "fine_tuning", "effort"),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("spec", "revision"), [("some/Llama-chat", ""), ("some/Llama-chat@v1.0/b", "v1.0/b")]
+)
+def test_a_hub_id_is_a_model_whose_files_are_still_to_come(spec: str, revision: str) -> None:
+    model = resolve(spec)
+    assert (model.key, model.title, model.family) == (spec, "Llama-chat", None)
+    assert model.sources == (
+        Source("modelscope", "some/Llama-chat", revision),
+        Source("huggingface", "some/Llama-chat", revision),
+    )
+    assert resolve(model.spec) == model
+    assert "Llama" in model.names
+
+
+def test_the_hub_id_of_a_known_model_means_the_known_model() -> None:
+    assert resolve("qwen/Qwen1.5-0.5B-Chat").key == "qwen1.5-0.5b-chat"
+    assert resolve("ZhipuAI/ChatGLM-6B-Int4").key == "chatglm-6b-int4"
+    assert resolve("Qwen/Qwen1.5-0.5B-Chat@main").key == "Qwen/Qwen1.5-0.5B-Chat@main"
+
+
+def test_a_fetched_model_learns_from_its_files_and_keeps_its_name(checkpoint: Path) -> None:
+    model = resolve("qwen1.5-0.5b-chat").with_checkpoint(read_checkpoint(checkpoint))
+    assert (model.key, model.spec) == ("qwen1.5-0.5b-chat", "qwen1.5-0.5b-chat")
+    assert (model.context, len(model.revision), model.folder) == (1024, 16, checkpoint)
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    folder = tmp_path / "poems+lora"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text("{}")
+    save_file({"a": np.zeros(10)}, folder / "adapter_model.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize("base", ["tiny-qwen", "qwen1.5-0.5b-chat", "some/m@v1", "folder"])
+def test_a_base_and_an_adapter_are_another_model(
+    checkpoint: Path, adapter: Path, base: str
+) -> None:
+    base = str(checkpoint) if base == "folder" else base
+    model, plain = resolve(f"{base}+{adapter}"), resolve(base)
+    assert model.adapter == adapter
+    assert (model.folder, model.sources) == (plain.folder, plain.sources)
+    assert model.key.startswith(f"{plain.key}+poems+lora@")
+    assert not model.builtin
+    assert resolve(model.spec) == model
+
+
+def test_other_adapter_weights_are_another_model(checkpoint: Path, adapter: Path) -> None:
+    before = resolve(f"{checkpoint}+{adapter}")
+    save_file({"a": np.ones(10)}, adapter / "adapter_model.safetensors")
+    after = resolve(f"{checkpoint}+{adapter}")
+    assert (before.key, before.revision) != (after.key, after.revision)
+    assert after.with_checkpoint(read_checkpoint(checkpoint)).revision == after.revision
+
+
+def test_what_is_no_adapter_is_refused_in_words(checkpoint: Path, adapter: Path) -> None:
+    assert "There is no folder 'nowhere'" in refusal(f"{checkpoint}+nowhere")
+    assert "takes no adapter" in refusal(f"tiny-chatglm+{adapter}")
+    (adapter / "adapter_config.json").unlink()
+    assert "is no adapter" in refusal(f"{checkpoint}+{adapter}")
+
+
+def test_a_folder_whose_name_holds_a_plus_is_that_folder(checkpoint: Path) -> None:
+    folder = checkpoint.rename(checkpoint.with_name("a+b"))
+    assert resolve(str(folder)).folder == folder
+
+
+def test_a_folder_whose_name_would_part_a_pair_is_refused(checkpoint: Path) -> None:
+    assert "bar" in refusal(checkpoint.rename(checkpoint.with_name("a|b")))
+
+
 @pytest.mark.parametrize("place", [0, 50_000, 99_999])
 def test_other_weights_of_the_same_size_are_another_revision(checkpoint: Path, place: int) -> None:
     before = resolve(str(checkpoint)).revision
@@ -130,8 +264,8 @@ def test_another_setting_is_another_revision_and_another_readme_is_not(checkpoin
         ("{", "is no JSON"),
         ("\xff", "is no JSON"),
         ("[]", "holds no JSON object"),
-        ("{}", "of type None"),
-        ('{"model_type": "llama"}', "URL#model"),
+        ("{}", "URL#model"),
+        ('{"model_type": 3}', "of no type that it names"),
         ('{"model_type": "chatglm", "seq_length": 8192}', "a later ChatGLM than v1"),
         ('{"model_type": "qwen2"}', "gives no max_position_embeddings"),
         ('{"model_type": "qwen2", "max_position_embeddings": "9"}', "gives no max_position"),
