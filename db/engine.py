@@ -7,8 +7,9 @@ itself leaves here as a DatabaseError; a broken constraint stays SQLAlchemy's In
 import logging
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from threading import Lock
 from typing import Self
 
 from alembic import command
@@ -38,7 +39,11 @@ class Database:
     def __init__(self, engine: Engine) -> None:
         """Take an engine made by `open`, which is the way to get a Database."""
         self._engine = engine
+        # SQLite's own waiting is polling, without order and with an end: of many writers some would
+        # find the database locked.
+        self._turn: AbstractContextManager[object] = nullcontext()
         if engine.dialect.name == "sqlite":
+            self._turn = Lock()
             self._readers = engine.execution_options(read_only=True)
         else:
             self._readers = engine.execution_options(
@@ -92,6 +97,7 @@ class Database:
         a row read to decide what to write is selected `with_for_update()` (SQLite ignores that).
         """
         with (
+            self._turn,
             _explained(self.url),
             Session(self._engine, expire_on_commit=False) as session,
             session.begin(),

@@ -1,5 +1,6 @@
 """Sessions: readers block nobody, writers lose nothing, failures undo."""
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -102,6 +103,21 @@ def test_a_second_writer_gives_up_with_a_clear_message(sqlite: Database, sqlite_
             store_rating(other)
     store_rating(other)
     other.close()
+
+
+def test_writers_of_one_process_wait_for_each_other_as_long_as_it_takes(sqlite_url: str) -> None:
+    database = Database.open(sqlite_url, busy_timeout_s=0.1)
+
+    def write(_: int) -> None:
+        with database.write() as session:
+            session.add(rows.rater())
+            session.flush()
+            time.sleep(0.05)
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(write, range(16)))
+    assert _count(database) == 16
+    database.close()
 
 
 def test_opening_a_locked_file_says_so(sqlite: Database, sqlite_url: str) -> None:
