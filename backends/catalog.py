@@ -5,6 +5,7 @@ a local folder, a hub id, `URL#model`, and a base model with an adapter. Knows n
 network: it never asks an endpoint or a hub whether something is there, and never downloads.
 """
 
+import logging
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from urllib.parse import SplitResult, urlsplit
 from backends.checkpoint import Checkpoint, UnusableFolder, read_adapter, read_checkpoint
 from backends.names import COMMON_NAMES, names_of
 from backends.properties import CHATGLM_6B, QWEN_0_5B, Property
+
+logger = logging.getLogger(__name__)
 
 Family = Literal["qwen2", "chatglm", "transformers", "remote"]
 Hub = Literal["modelscope", "huggingface"]
@@ -204,7 +207,11 @@ MODELS = {
             family="chatglm",
             sources=(
                 Source("modelscope", "ZhipuAI/ChatGLM-6B-Int4", "v1.0.3"),
-                Source("huggingface", "zai-org/chatglm-6b-int4"),
+                Source(
+                    "huggingface",
+                    "zai-org/chatglm-6b-int4",
+                    "6c5205c47d0d2f7ea2e44715d279e537cae0911f",
+                ),
             ),
             licence="ChatGLM-6B Model License",
             context=2_048,
@@ -271,6 +278,7 @@ def _resolve_local(spec: str) -> Model:
     if known is not None:
         return _resolve_folder(known)
     if match := _HUB_ID.fullmatch(spec):
+        logger.info("%s: there is no folder of that name, so it is the id of a repository", spec)
         return _at_hubs(spec, match["repo"], match["revision"] or "")
     raise UnknownModel(
         f"{spec!r} is no model that Twopane knows and no folder. Give one of: "
