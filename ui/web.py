@@ -226,6 +226,7 @@ class _PageSender:
             f'window.twopane={{language:"{language}",languageCookie:"{LANGUAGE_COOKIE}",'
             f"texts:{texts}}};"
             "</script>"
+            f'<script src="{root}{STATIC_PATH}/stream.js?{_version("stream.js")}"></script>'
             f'<script src="{root}{STATIC_PATH}/panel.js?{_version("panel.js")}"></script>'
         ).encode()
 

@@ -43,6 +43,12 @@ class RunningApp:
         with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
             return connection.execute(query, values).fetchall()
 
+    def execute(self, statement: str) -> None:
+        """Change the SQLite file behind the app's back."""
+        file = self.database_url.removeprefix("sqlite:///")
+        with closing(sqlite3.connect(file)) as connection, connection:
+            connection.execute(statement)
+
     def sides(self, trial: str) -> dict[Side, str]:
         """Return which model a trial has on which side."""
         query = "SELECT left_model, right_model FROM trials WHERE id = ?"
@@ -141,14 +147,3 @@ def fake_app(shared_fake_app: RunningApp) -> RunningApp:
     for model in shared_fake_app.models:
         model.says("好的。")
     return shared_fake_app
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test in a browser a second chance.
-
-    Gradio 6.31 can lose an event that is acknowledged while its event stream closes: the page then
-    waits for ever, as seen in 1 of 100 page loads on a busy machine. A person would reload.
-    """
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            item.add_marker(pytest.mark.flaky(reruns=1))

@@ -1,12 +1,14 @@
 """A proxy between browser and app that keeps all that the app sends: headers, bodies, events.
 
 Stands before the app rather than inside the browser, so that nothing can pass it: also streams that
-the browser breaks off, and what no script ever reads. Changes nothing but the compression.
+the browser breaks off, and what no script ever reads. Changes nothing but the compression; it can
+let the end of an event stream come late, as a slow line does.
 """
 
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +18,7 @@ from typing import Any
 
 _OWN_TO_A_CONNECTION = {"connection", "keep-alive", "transfer-encoding", "content-length"}
 _GRADIO_ASSETS = re.compile(r"/(assets|static)/")
+_CLOSING = b'data: {"msg":"close_stream"'
 
 
 @dataclass
@@ -40,9 +43,10 @@ class Recording(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, app_port: int) -> None:
+    def __init__(self, app_port: int, closing_lag_s: float) -> None:
         super().__init__(("127.0.0.1", 0), _Forwarder)
         self.app_port = app_port
+        self.closing_lag_s = closing_lag_s
         self.exchanges: list[Exchange] = []
 
     @property
@@ -96,21 +100,27 @@ class _Forwarder(BaseHTTPRequestHandler):
             self.end_headers()
             while part := response.read1():
                 exchange.parts.append(part)
-                self.wfile.write(part)
-                self.wfile.flush()
+                self._send(part)
         except OSError:
             pass  # one of the two has gone: so is the other then
         finally:
             upstream.close()
+
+    def _send(self, part: bytes) -> None:
+        before, closing, after = part.partition(_CLOSING)
+        self.wfile.write(before)
+        if closing:
+            time.sleep(self.server.closing_lag_s)
+            self.wfile.write(closing + after)
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing: the test's output is not the place."""
 
 
 @contextmanager
-def recording(app_port: int) -> Iterator[Recording]:
-    """Run a proxy before the app at that port."""
-    proxy = Recording(app_port)
+def recording(app_port: int, closing_lag_s: float = 0.0) -> Iterator[Recording]:
+    """Run a proxy before the app at that port; the end of an event stream comes that much late."""
+    proxy = Recording(app_port, closing_lag_s)
     thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
