@@ -16,15 +16,28 @@ from backends.server.model import load_model
 from backends.server.weights import Progress
 
 
-def load_engine(folder: Path, precision: str, limits: Limits, progress: Progress) -> Engine:
+def load_engine(
+    folder: Path,
+    precision: str | None,
+    limits: Limits,
+    progress: Progress,
+    adapter: Path | None = None,
+) -> Engine:
     """Loads a model and lets it say its first word, which nobody hears.
+
+    Args:
+        folder: a checkpoint.
+        precision: see ``load_model``.
+        limits: what the model may use.
+        progress: is told how far loading is.
+        adapter: see ``load_model``.
 
     Raises:
         CheckpointError: the folder holds nothing that can chat.
     """
     if limits.threads is not None:
         torch.set_num_threads(limits.threads)
-    model = load_model(folder, precision, progress)
+    model = load_model(folder, precision, progress, adapter)
     progress("first step", 0.0)
     # Finds a missing chat template now, and makes the first answer as fast as the others.
     model.generate(model.tokenizer.encode_chat([{"role": "user", "content": "?"}]), 2)

@@ -19,11 +19,11 @@ from backends.server.batch import FlatBatch, KVCache, Span
 from backends.server.conversation import MessageLike
 from backends.server.errors import CheckpointError, ContextError, SequenceError
 from backends.server.generation import SamplingSettings
+from backends.server.precision import choose
 from backends.server.sampling import Sampler, Vocabulary
 from backends.server.weights import Progress, no_progress, read_json
 
-Family = Literal["qwen2", "chatglm"]
-PRECISIONS = ("float32",)
+Family = Literal["qwen2", "chatglm", "transformers"]
 
 
 class Network(Protocol):
@@ -82,6 +82,7 @@ class ChatModel:
     """A network with its tokenizer and what its checkpoint says about its use.
 
     Attributes:
+        precision: the one in which it computes.
         defaults: how it is sampled where a request doesn't say.
         stop_ids: the ids that end an answer.
     """
@@ -170,8 +171,13 @@ class ChatModel:
 class _FamilyModule(Protocol):
     """What a family's module offers."""
 
-    def load_network(self, folder: Path, progress: Progress) -> Network:
-        """The network in float32."""
+    def possible_precisions(self, folder: Path) -> tuple[str, ...]:
+        """In what the checkpoint can be computed, its own choice first."""
+
+    def load_network(
+        self, folder: Path, precision: str, progress: Progress, adapter: Path | None
+    ) -> Network:
+        """The network, computing in one of the possible precisions."""
 
     def load_tokenizer(self, folder: Path) -> Tokenizer:
         """The tokenizer alone."""
@@ -184,26 +190,30 @@ class _FamilyModule(Protocol):
 
 
 def load_model(
-    folder: Path | str, precision: str = "float32", progress: Progress = no_progress
+    folder: Path | str,
+    precision: str | None = "float32",
+    progress: Progress = no_progress,
+    adapter: Path | str | None = None,
 ) -> ChatModel:
     """Loads a checkpoint folder of any family that is known.
 
     Args:
         folder: holds config.json, the weights and the tokenizer.
-        precision: one of ``PRECISIONS``.
+        precision: "float32", "bfloat16", "int8" or "int4", where the checkpoint allows it; None
+            leaves the choice to the checkpoint.
         progress: is told how far loading is.
+        adapter: a folder with a LoRA adapter for these weights, which is merged into them.
 
     Raises:
         CheckpointError: something is missing, damaged or not supported.
     """
     folder = Path(folder)
-    if precision not in PRECISIONS:
-        raise CheckpointError(f"Precision {precision!r} is not one of {', '.join(PRECISIONS)}.")
     family = family_of(folder)
     module = _module(family)
     progress("tokenizer", 0.0)
     tokenizer = module.load_tokenizer(folder)
-    network = module.load_network(folder, progress)
+    precision = choose(precision, module.possible_precisions(folder), folder)
+    network = module.load_network(folder, precision, progress, Path(adapter) if adapter else None)
     if max(tokenizer.decodable) >= network.vocab_size:
         raise CheckpointError(
             f"{folder} has a tokenizer with more ids than the network's {network.vocab_size} rows."
@@ -238,16 +248,15 @@ def family_of(folder: Path) -> Family:
     """The family of a checkpoint folder.
 
     Raises:
-        CheckpointError: it is none that is known here.
+        CheckpointError: there is no folder, or it has no config.json.
     """
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is no folder.")
     kind = read_json(folder / "config.json").get("model_type")
-    if kind not in ("qwen2", "chatglm"):
-        raise CheckpointError(f"{folder} holds a model of type {kind!r}; known: qwen2, chatglm.")
-    return cast(Family, kind)
+    return cast(Family, kind) if kind in ("qwen2", "chatglm") else "transformers"
 
 
 def _module(family: Family) -> _FamilyModule:
     """The family's code, imported only now: one family's libraries are not needed by another."""
-    return cast(_FamilyModule, importlib.import_module(f"backends.server.{family}"))
+    name = "transformers_model" if family == "transformers" else family
+    return cast(_FamilyModule, importlib.import_module(f"backends.server.{name}"))

@@ -65,16 +65,28 @@ class Sampler:
         Raises:
             GenerationError: the logits are no numbers.
         """
-        logits = make_finite(logits, self._vocabulary.fallback_id)
-        logits = logits.masked_fill(self._vocabulary.forbidden, -torch.inf)
-        if self._settings.repetition_penalty != 1:
-            logits = _penalised(logits, self._said, self._settings.repetition_penalty)
         if self._settings.temperature < _GREEDY_BELOW:
-            token = int(logits.argmax())
+            token = int(self._scores(logits).argmax())
         else:
-            token = _draw(probabilities(logits, self._settings), self._random)
+            token = _draw(self.shares(logits), self._random)
         self._said.add(token)
         return token
+
+    def shares(self, logits: Tensor) -> Tensor:
+        """What the next token would be drawn from, (vocab,), where the temperature isn't 0.
+
+        Raises:
+            GenerationError: the logits are no numbers.
+        """
+        return probabilities(self._scores(logits), self._settings)
+
+    def _scores(self, logits: Tensor) -> Tensor:
+        """The logits of what may be said, less where it was said before."""
+        logits = make_finite(logits, self._vocabulary.fallback_id)
+        logits = logits.masked_fill(self._vocabulary.forbidden, -torch.inf)
+        if self._settings.repetition_penalty == 1:
+            return logits
+        return _penalised(logits, self._said, self._settings.repetition_penalty)
 
 
 def make_finite(logits: Tensor, fallback_id: int | None) -> Tensor:

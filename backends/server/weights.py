@@ -22,6 +22,19 @@ Progress = Callable[[str, float], None]
 """Called with the stage's name and how much of it is done, 0 to 1."""
 
 
+# What unpickling a damaged file ends in, whatever it happens upon.
+_UNREADABLE = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+)
+
+
 def no_progress(_stage: str, _done: float) -> None:
     """For callers who don't ask how far loading is."""
 
@@ -68,7 +81,8 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def _indexed_files(index: Path) -> list[Path]:
-    names = sorted(set(read_json(index).get("weight_map", {}).values()))
+    shards = read_json(index).get("weight_map")
+    names = sorted(set(map(str, shards.values()))) if isinstance(shards, dict) else []
     files = [index.parent / Path(name).name for name in names]
     missing = [path.name for path in files if not path.exists()]
     if missing or not files:
@@ -106,11 +120,13 @@ def _safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
 def _pytorch_file(path: Path) -> Iterator[tuple[str, Tensor]]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
+    except _UNREADABLE as error:
         raise CheckpointError(
             f"{path} can't be read safely: it is damaged, too old, or holds more than tensors "
             "and would have to execute code. Use a safetensors checkpoint."
         ) from error
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} holds no named tensors.")
-    yield from ((name, value) for name, value in state.items() if isinstance(value, Tensor))
+    for name, value in state.items():
+        if isinstance(name, str) and isinstance(value, Tensor):
+            yield name, value

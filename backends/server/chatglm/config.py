@@ -19,6 +19,8 @@ class ChatGLMConfig:
     Attributes:
         vocab_size: rows of the embedding; the tokenizer may know fewer ids.
         max_sequence_length: prompt and answer together, in tokens.
+        quantization_bit: bits of a weight in the layers; 0: they are floats.
+        quantization_embeddings: whether the embedding has these bits as well.
     """
 
     hidden_size: int = 4096
@@ -33,12 +35,18 @@ class ChatGLMConfig:
     mask_token_id: int = 130000
     gmask_token_id: int = 130001
     pad_token_id: int = 3
+    quantization_bit: int = 0
+    quantization_embeddings: bool = False
 
     def __post_init__(self) -> None:
         if self.hidden_size % self.num_attention_heads or self.head_dim % 4:
             raise CheckpointError(
                 "hidden_size must be num_attention_heads times a multiple of four: "
                 f"got {self.hidden_size} and {self.num_attention_heads}."
+            )
+        if self.quantization_bit not in (0, 4, 8):
+            raise CheckpointError(
+                f"Weights of {self.quantization_bit} bits can't be loaded; 4 and 8 can."
             )
 
     @property
@@ -63,7 +71,8 @@ class ChatGLMConfig:
         if not raw.get("position_encoding_2d", True):
             raise CheckpointError("Only the 2-D position encoding of ChatGLM is supported.")
         known = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in raw.items() if name in known})
+        given = {name: value for name, value in raw.items() if name in known and value is not None}
+        return cls(**{**_special_ids(raw), **given})
 
     def to_dict(self) -> dict[str, Any]:
         """The same as a config.json, in the published names."""
@@ -77,10 +86,21 @@ class ChatGLMConfig:
         }
 
 
-_UNSUPPORTED = {
-    "quantization_bit": "A quantised ChatGLM checkpoint",
-    "pre_seq_len": "A ChatGLM checkpoint with a P-tuning prefix",
-}
+_UNSUPPORTED = {"pre_seq_len": "A ChatGLM checkpoint with a P-tuning prefix"}
+_OLDEST_VOCABULARY = 150528
+_IMAGE_TOKENS = 20000
+
+
+def _special_ids(raw: Mapping[str, Any]) -> dict[str, int]:
+    """The special ids by the place of <sop>: the oldest config.json names few of them."""
+    offset = _IMAGE_TOKENS if raw.get("vocab_size") == _OLDEST_VOCABULARY else 0
+    bos = raw.get("bos_token_id") or ChatGLMConfig.bos_token_id + offset
+    return {
+        "bos_token_id": bos,
+        "eos_token_id": bos + 1,
+        "mask_token_id": bos - 4,
+        "gmask_token_id": bos - 3,
+    }
 
 
 def is_chatglm_v1(raw: Mapping[str, Any]) -> bool:

@@ -1,13 +1,15 @@
 """The ChatGLM v1 network: one forward pass over a flat batch, for serving and for training.
 
-Computes logits and keeps keys and values; chooses no tokens and knows no text. Parameters carry
-the published names, so checkpoints load as they are.
+Computes logits and keeps keys and values; chooses no tokens and knows no text. How its matrices
+are stored and multiplied is ``linear``'s business; what lies between them is computed in float32.
+Parameters carry the published names, so checkpoints load as they are.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ from torch.nn import functional
 from backends.server.batch import FlatBatch, KVCache, Span
 from backends.server.chatglm.config import ChatGLMConfig
 from backends.server.errors import CheckpointError, SequenceError
+from backends.server.linear import PLAIN, Storage
 
 # The original never tells its blocks how many layers there are: each computes sqrt(2 * 28) from
 # the default, whatever the checkpoint's depth.
@@ -43,6 +46,17 @@ class ChatGLMCache(KVCache):
         all_values = self._values[layer] = _written(self._values[layer], values, self.length)
         total = self.length + keys.shape[1]
         return all_keys[:, :total], all_values[:, :total]
+
+    def stored(self, layer: int) -> tuple[Tensor, Tensor]:
+        """A layer's keys and values so far, (heads, length, head_dim).
+
+        Raises:
+            LookupError: there are none yet.
+        """
+        keys, values = self._keys[layer], self._values[layer]
+        if keys is None or values is None:
+            raise LookupError("Nothing is stored yet.")
+        return keys[:, : self.length], values[:, : self.length]
 
 
 def _written(buffer: Tensor | None, new: Tensor, start: int) -> Tensor:
@@ -69,6 +83,7 @@ class _Layout:
         sin: the sines.
         masks: for each span the visible keys (n, past + n), or None where all are.
         padded: for batches without caches.
+        dtype: of keys, values and the products with them.
     """
 
     spans: tuple[Span, ...]
@@ -77,6 +92,7 @@ class _Layout:
     sin: Tensor
     masks: list[Tensor | None]
     padded: _Padded | None
+    dtype: torch.dtype
 
 
 @dataclass(frozen=True)
@@ -128,38 +144,51 @@ class ChatGLMNetwork(nn.Module):
 
     Args:
         config: the shape.
+        storage: how the matrices are stored; others than plain ones can't be trained.
     """
 
-    def __init__(self, config: ChatGLMConfig) -> None:
+    def __init__(self, config: ChatGLMConfig, storage: Storage = PLAIN) -> None:
         super().__init__()
         self.config = config
-        self.transformer = _Transformer(config)
+        self.transformer = _Transformer(config, storage)
+        self._attention_dtype = storage.attention
         self._inverse_frequencies = _inverse_frequencies(config)
         self.apply(_initialise)
 
     @classmethod
+    def on_meta(cls, config: ChatGLMConfig, storage: Storage = PLAIN) -> ChatGLMNetwork:
+        """A network without numbers: says which tensors it needs."""
+        with torch.device("meta"):
+            return cls(config, storage)
+
+    @classmethod
     def from_tensors(
-        cls, config: ChatGLMConfig, tensors: Iterable[tuple[str, Tensor]]
+        cls,
+        config: ChatGLMConfig,
+        tensors: Iterable[tuple[str, Tensor]],
+        storage: Storage = PLAIN,
     ) -> ChatGLMNetwork:
-        """A network with a checkpoint's weights, in float32.
+        """A network with a checkpoint's weights, in the types of its storage.
 
         Raises:
             CheckpointError: tensors are missing, unknown or of the wrong shape.
         """
-        with torch.device("meta"):
-            network = cls(config)
+        network = cls.on_meta(config, storage)
+        types = {name: tensor.dtype for name, tensor in network.state_dict().items()}
         state: dict[str, Tensor] = {}
         for name, tensor in tensors:
-            if not name.endswith("rotary_emb.inv_freq"):
-                state[name] = tensor.to(torch.float32)
-        # Both names stand for one shared matrix; where a file holds two, the head's is the one
-        # that the original ends up with.
-        if "lm_head.weight" in state:
-            state["transformer.word_embeddings.weight"] = state.pop("lm_head.weight")
+            own_name = name.replace("lm_head.", "transformer.word_embeddings.")
+            # Both names stand for one shared matrix; where a file holds two, the head's is the
+            # one that the original ends up with.
+            of_head_already = own_name == name and own_name in state
+            if not name.endswith("rotary_emb.inv_freq") and not of_head_already:
+                state[own_name] = tensor.to(types.get(own_name, tensor.dtype))
         try:
             network.load_state_dict(state, assign=True)
         except RuntimeError as error:
-            raise CheckpointError(f"The weights don't fit the config: {error}") from error
+            # torch names every tensor of every layer.
+            message = textwrap.shorten(str(error), 600, placeholder=" ...")
+            raise CheckpointError(f"The weights don't fit the config: {message}") from error
         return network.eval().requires_grad_(False)
 
     @property
@@ -187,8 +216,7 @@ class ChatGLMNetwork(nn.Module):
         for span in batch.spans:
             if span.cache is not None:
                 span.cache.token_ids.extend(span.token_ids)
-        embedding = self.transformer.word_embeddings.weight
-        return functional.linear(batch.select(hidden), embedding)
+        return self.transformer.word_embeddings.product(batch.select(hidden))
 
     def save(self, folder: Path) -> None:
         """Writes config.json and model.safetensors (float16, published names)."""
@@ -221,30 +249,33 @@ class ChatGLMNetwork(nn.Module):
             sin=angles.sin().unsqueeze(1),
             masks=[mask if len(mask) > 1 else None for mask in masks],
             padded=None if cached else _Padded.of(batch.lengths, masks),
+            dtype=self._attention_dtype,
         )
 
 
 class _Transformer(nn.Module):
-    def __init__(self, config: ChatGLMConfig) -> None:
+    def __init__(self, config: ChatGLMConfig, storage: Storage) -> None:
         super().__init__()
-        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(_Block(config, index) for index in range(config.num_layers))
+        self.word_embeddings = storage.table(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(
+            _Block(config, storage, index) for index in range(config.num_layers)
+        )
         self.final_layernorm = _layernorm(config)
 
     def forward(self, token_ids: Tensor, layout: _Layout) -> Tensor:
-        hidden = self.word_embeddings(token_ids)
+        hidden = self.word_embeddings.rows(token_ids)
         for layer in self.layers:
             hidden = layer(hidden, layout)
         return cast(Tensor, self.final_layernorm(hidden))
 
 
 class _Block(nn.Module):
-    def __init__(self, config: ChatGLMConfig, index: int) -> None:
+    def __init__(self, config: ChatGLMConfig, storage: Storage, index: int) -> None:
         super().__init__()
         self.input_layernorm = _layernorm(config)
-        self.attention = _Attention(config, index)
+        self.attention = _Attention(config, storage, index)
         self.post_attention_layernorm = _layernorm(config)
-        self.mlp = _MLP(config)
+        self.mlp = _MLP(config, storage)
 
     def forward(self, hidden: Tensor, layout: _Layout) -> Tensor:
         # The residual is the normalised input, not the input.
@@ -255,18 +286,19 @@ class _Block(nn.Module):
 
 
 class _Attention(nn.Module):
-    def __init__(self, config: ChatGLMConfig, index: int) -> None:
+    def __init__(self, config: ChatGLMConfig, storage: Storage, index: int) -> None:
         super().__init__()
         self.index = index
         self.heads = config.num_attention_heads
-        self.query_key_value = _linear(config.hidden_size, 3 * config.hidden_size)
-        self.dense = _linear(config.hidden_size, config.hidden_size)
+        self.query_key_value = storage.linear(config.hidden_size, 3 * config.hidden_size)
+        self.dense = storage.linear(config.hidden_size, config.hidden_size)
 
     def forward(self, hidden: Tensor, layout: _Layout) -> Tensor:
         # Query, key and value are thirds of each head, not of the whole row.
         mixed = self.query_key_value(hidden).view(len(hidden), self.heads, -1)
         query, key, value = mixed.chunk(3, dim=-1)
-        query, key = _rotate(query, layout), _rotate(key, layout)
+        rotated = _rotate(query, layout), _rotate(key, layout), value
+        query, key, value = (part.to(layout.dtype) for part in rotated)
         if layout.padded is not None:
             query, key, value = (layout.padded.pad(part) for part in (query, key, value))
             seen = functional.scaled_dot_product_attention(
@@ -294,19 +326,14 @@ class _Attention(nn.Module):
 
 
 class _MLP(nn.Module):
-    def __init__(self, config: ChatGLMConfig) -> None:
+    def __init__(self, config: ChatGLMConfig, storage: Storage) -> None:
         super().__init__()
-        self.dense_h_to_4h = _linear(config.hidden_size, config.inner_hidden_size)
-        self.dense_4h_to_h = _linear(config.inner_hidden_size, config.hidden_size)
+        self.dense_h_to_4h = storage.linear(config.hidden_size, config.inner_hidden_size)
+        self.dense_4h_to_h = storage.linear(config.inner_hidden_size, config.hidden_size)
 
     def forward(self, hidden: Tensor) -> Tensor:
         inner = functional.gelu(self.dense_h_to_4h(hidden), approximate="tanh")
         return cast(Tensor, self.dense_4h_to_h(inner))
-
-
-def _linear(inputs: int, outputs: int) -> nn.Module:
-    """The one place where a matrix product is made: other precisions are chosen here."""
-    return nn.Linear(inputs, outputs)
 
 
 def _layernorm(config: ChatGLMConfig) -> nn.LayerNorm:

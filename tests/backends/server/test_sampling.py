@@ -1,9 +1,17 @@
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from transformers import (
+    LogitsProcessorList,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from backends.server.errors import GenerationError
 from backends.server.generation import SamplingSettings
@@ -88,6 +96,44 @@ def test_the_repetition_penalty_counts_prompt_and_answer() -> None:
 def test_the_repetition_penalty_lowers_negative_logits_too() -> None:
     sampler = Sampler(SamplingSettings(repetition_penalty=2, temperature=0), ALL, prompt_ids=[0])
     assert sampler.sample(torch.tensor([-1.0, -1.5, -9, -9, -9, -9])) == 1
+
+
+def _transformers_shares(logits: Tensor, prompt: list[int], **settings: Any) -> Tensor:
+    """The distribution out of which transformers' own `generate` draws."""
+    scores: Any = LogitsProcessorList()
+    if penalty := settings.get("repetition_penalty"):
+        scores.append(RepetitionPenaltyLogitsProcessor(penalty))
+    if temperature := settings.get("temperature"):
+        scores.append(TemperatureLogitsWarper(temperature))
+    if top_k := settings.get("top_k"):
+        scores.append(TopKLogitsWarper(top_k))
+    if top_p := settings.get("top_p"):
+        scores.append(TopPLogitsWarper(top_p))
+    processed: Tensor = scores(torch.tensor([prompt]), logits.unsqueeze(0))
+    return processed.softmax(-1)[0]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"repetition_penalty": 1.1, "temperature": 0.7, "top_k": 20, "top_p": 0.8},
+        {"repetition_penalty": 1.3},
+        {"temperature": 1.7},
+        {"top_k": 3},
+        {"top_p": 0.3},
+        {"temperature": 0.2, "top_p": 0.95},
+        {"repetition_penalty": 0.5, "top_k": 50, "top_p": 0.999},
+    ],
+)
+def test_the_distribution_equals_that_of_transformers(settings: dict[str, Any]) -> None:
+    random = torch.Generator().manual_seed(8)
+    vocabulary = Vocabulary.of(300, range(300))
+    for _ in range(50):
+        logits = torch.randn(300, generator=random) * 3
+        prompt = torch.randint(300, (40,), generator=random).tolist()
+        ours = Sampler(SamplingSettings(**settings), vocabulary, prompt).shares(logits)
+        expected = _transformers_shares(logits, prompt, **settings)
+        torch.testing.assert_close(ours, expected, atol=1e-6, rtol=0)
 
 
 def test_settings_take_over_what_is_given_and_known() -> None:

@@ -1,25 +1,20 @@
+import contextlib
 import json
 import shutil
+import tempfile
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from backends.server import load_tokenizer
 from backends.server.errors import CheckpointError
 from backends.server.weights import read_json, read_tensors
-from tests.backends.server.checkpoints import CHATGLM
-
-
-class Harmful:
-    """Would run a command if it were unpickled."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return (Path.touch, (str(self.mark),))
+from tests.backends.server.checkpoints import CHATGLM, GOLDEN, Harmful
 
 
 def test_shards_are_read_by_their_index() -> None:
@@ -53,6 +48,59 @@ def test_a_damaged_file_is_refused_by_name(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"garbage")
     with pytest.raises(CheckpointError, match=name):
         list(read_tensors(tmp_path))
+
+
+@settings(max_examples=200, deadline=None)
+@given(places=st.lists(st.integers(0, 2**20), min_size=1, max_size=8), byte=st.integers(0, 255))
+def test_a_pytorch_file_damaged_anywhere_is_read_or_refused(places: list[int], byte: int) -> None:
+    damaged = bytearray((GOLDEN / "int4" / "pytorch_model.bin").read_bytes())
+    for place in places:
+        # Mostly in what is unpickled, at the front.
+        damaged[place % (6000 if place % 3 else len(damaged))] = byte
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        (Path(folder) / "pytorch_model.bin").write_bytes(damaged)
+        with contextlib.suppress(CheckpointError):
+            for name, tensor in read_tensors(Path(folder)):
+                assert isinstance(name, str)
+                assert tensor.numel() >= 0
+
+
+def test_a_file_of_before_2020_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "pytorch_model.bin"
+    torch.save({"a": torch.ones(1)}, path, _use_new_zipfile_serialization=False)
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin can't be read safely.*too old"):
+        list(read_tensors(tmp_path))
+
+
+@pytest.mark.parametrize("index", [{}, {"weight_map": []}, {"weight_map": {"a": 5}}])
+def test_an_index_that_is_none_is_refused(tmp_path: Path, index: dict[str, object]) -> None:
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match="lacks"):
+        list(read_tensors(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_tensors_are_mapped_and_not_read_into_memory(tmp_path: Path, name: str) -> None:
+    tensors = {"a": torch.ones(2**20)}
+    if name.endswith("bin"):
+        torch.save(tensors, tmp_path / name)
+    else:
+        save_file(tensors, tmp_path / name)
+    (_, tensor), *_ = read_tensors(tmp_path)
+    assert str(tmp_path / name) in _mapped_file(tensor.data_ptr())
+
+
+def _mapped_file(address: int) -> str:
+    """The line of the kernel's table of memory for an address."""
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        pytest.skip("only Linux tells")
+    for line in maps.read_text().splitlines():
+        start, end = (int(part, 16) for part in line.split()[0].split("-"))
+        if start <= address < end:
+            return line
+    raise AssertionError("the tensor lies nowhere")
 
 
 def test_a_folder_without_weights_says_what_is_missing(tmp_path: Path) -> None:

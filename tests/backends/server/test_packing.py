@@ -1,0 +1,351 @@
+"""Packed files: made once, mapped from then on, and never trusted unless whole and up to date."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from backends.checkpoint import read_checkpoint
+from backends.server import load_model
+from backends.server.errors import CheckpointError
+from backends.server.packing import Part, packed_tensors
+from tests.backends.server.chatglm_checkpoints import copy_golden
+from tests.backends.server.packer import NAME, Packer, make_checkpoint
+
+ROOT = Path(__file__).parents[3]
+MEGABYTE = 2**20
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("TWOPANE_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return make_checkpoint(tmp_path / "model")
+
+
+def _packed(folder: Path) -> Path:
+    return folder / "twopane" / f"{NAME}.safetensors"
+
+
+def test_the_file_is_made_once_and_holds_what_was_planned(folder: Path) -> None:
+    packer = Packer(folder)
+    for _ in range(3):
+        packer.assert_right(times=1)
+    with safe_open(_packed(folder), "pt") as file:
+        assert sorted(file.keys()) == ["bytes", "doubled", "rounded"]
+
+
+def test_progress_is_told_only_while_the_file_is_made(folder: Path) -> None:
+    packer = Packer(folder)
+    packer.tensors()
+    stages, shares = zip(*packer.progress, strict=True)
+    assert set(stages) == {"converting"}
+    assert list(shares) == sorted(shares)
+    assert shares[0] == 0
+    assert shares[-1] == 1
+    packer.progress.clear()
+    packer.tensors()
+    assert packer.progress == []
+
+
+def test_the_sub_folder_does_not_change_the_checkpoints_revision(folder: Path) -> None:
+    before = read_checkpoint(folder).revision
+    Packer(folder).tensors()
+    assert _packed(folder).exists()
+    assert read_checkpoint(folder).revision == before
+
+
+def test_nothing_but_the_file_and_its_lock_is_left(folder: Path) -> None:
+    Packer(folder).tensors()
+    names = {path.name for path in (folder / "twopane").iterdir()}
+    assert names <= {f"{NAME}.safetensors", f"{NAME}.lock"}
+
+
+def test_changed_weights_are_packed_anew(folder: Path) -> None:
+    packer = Packer(folder)
+    packer.assert_right(times=1)
+    save_file({"weight": torch.arange(8.0) + 1}, folder / "model.safetensors")
+    packer.assert_right(times=2)
+
+
+def _cut_in_half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _change_the_last_byte(path: Path) -> None:
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+
+
+def _rename_a_tensor(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b"doubled", b"tripled"))
+
+
+def _replace_by_another_file(path: Path) -> None:
+    save_file({"doubled": torch.zeros(8)}, path)
+
+
+def _replace_by_garbage(path: Path) -> None:
+    path.write_bytes(b"\xff" * 1000)
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _write_as_another_version(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b'_version": "1"', b'_version": "0"'))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _cut_in_half,
+        _change_the_last_byte,
+        _rename_a_tensor,
+        _replace_by_another_file,
+        _replace_by_garbage,
+        _empty,
+        _write_as_another_version,
+    ],
+)
+def test_a_file_that_is_damaged_or_another_is_made_anew(folder: Path, damage: object) -> None:
+    packer = Packer(folder)
+    packer.tensors()
+    assert callable(damage)
+    damage(_packed(folder))
+    packer.assert_right(times=2)
+    packer.assert_right(times=2)
+
+
+def test_a_left_over_of_a_killed_conversion_is_removed(folder: Path) -> None:
+    left = _packed(folder).with_name(f"{NAME}.safetensors.12345.partial")
+    left.parent.mkdir()
+    left.write_bytes(b"half")
+    Packer(folder).assert_right(times=1)
+    assert not left.exists()
+
+
+def test_a_conversion_that_fails_leaves_nothing(folder: Path) -> None:
+    def fail() -> Tensor:
+        raise CheckpointError("damaged")
+
+    with pytest.raises(CheckpointError, match="damaged"):
+        packed_tensors(folder, NAME, lambda: [Part("a", torch.float32, (1,), fail)])
+    assert not [path for path in (folder / "twopane").iterdir() if path.suffix != ".lock"]
+
+
+def test_where_a_file_stands_in_the_way_the_cache_folder_is_used(folder: Path, cache: Path) -> None:
+    (folder / "twopane").write_text("in the way")
+    packer = Packer(folder)
+    packer.assert_right(times=1)
+    packer.assert_right(times=1)
+    assert len(list(cache.rglob(f"{NAME}.safetensors"))) == 1
+
+
+def test_folders_of_one_name_do_not_share_a_cached_file(tmp_path: Path, cache: Path) -> None:
+    for place in ("a", "b"):
+        folder = make_checkpoint(tmp_path / place / "model")
+        (folder / "twopane").write_text("in the way")
+        Packer(folder).assert_right(times=1)
+    assert len(list(cache.rglob(f"{NAME}.safetensors"))) == 2
+
+
+def test_where_it_can_be_written_nowhere_the_error_says_what_to_do(
+    folder: Path, cache: Path
+) -> None:
+    (folder / "twopane").write_text("in the way")
+    cache.write_text("in the way")
+    with pytest.raises(CheckpointError, match=r"(?s)twopane.*cache.*TWOPANE_CACHE"):
+        Packer(folder).tensors()
+
+
+def _run(
+    code: str, *arguments: object, wrap: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
+    command = [*wrap, sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=False)
+
+
+_PACK = """
+import sys, resource
+from pathlib import Path
+from tests.backends.server.packer import Packer
+if len(sys.argv) > 2:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
+Packer(Path(sys.argv[1])).assert_right(times=1)
+"""
+
+
+def test_a_folder_without_the_right_to_write_is_left_alone(folder: Path, cache: Path) -> None:
+    # Root may write anywhere, but for a process that has given this up.
+    powerless = ("setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override")
+    wrap = powerless if os.geteuid() == 0 else ()
+    if wrap and _run("", wrap=wrap).returncode:
+        pytest.skip("root can't give up its right to write anywhere here")
+    folder.chmod(0o555)
+    try:
+        done = _run(_PACK, folder, wrap=wrap)
+    finally:
+        folder.chmod(0o755)
+    assert done.returncode == 0, done.stderr
+    assert not (folder / "twopane").exists()
+    assert len(list(cache.rglob(f"{NAME}.safetensors"))) == 1
+
+
+def test_a_write_that_breaks_off_is_an_error_that_says_where(folder: Path, cache: Path) -> None:
+    done = _run(_PACK, folder, 300)
+    assert "CheckpointError" in done.stderr
+    assert f"{folder / 'twopane'} (File too large)" in done.stderr
+    assert str(cache) in done.stderr
+    assert not list(folder.parent.rglob("*.partial"))
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Path]:
+    place = Path(tempfile.mkdtemp())
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        place.rmdir()
+        pytest.skip("no right to mount a small disk here")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+    place.rmdir()
+
+
+def _large_part(size_bytes: int) -> list[Part]:
+    shape = (size_bytes,)
+    return [Part("large", torch.uint8, shape, lambda: torch.zeros(shape, dtype=torch.uint8))]
+
+
+def test_a_full_disk_beside_the_checkpoint_leaves_the_cache_folder(
+    small_disk: Path, cache: Path
+) -> None:
+    folder = make_checkpoint(small_disk / "model")
+    tensors = packed_tensors(folder, NAME, lambda: _large_part(2 * MEGABYTE))
+    assert len(tensors["large"]) == 2 * MEGABYTE
+    assert len(list(cache.rglob(f"{NAME}.safetensors"))) == 1
+
+
+def test_full_disks_everywhere_are_an_error_with_the_figures(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_checkpoint(small_disk / "model")
+    monkeypatch.setenv("TWOPANE_CACHE", str(small_disk / "cache"))
+    with pytest.raises(CheckpointError, match=r"0\.002 GB are needed, 0\.001 GB are free"):
+        packed_tensors(folder, NAME, lambda: _large_part(2 * MEGABYTE))
+    assert not list(small_disk.rglob("*.partial"))
+
+
+_CONVERT_SLOWLY = """
+import sys, time
+from backends.checkpoint import read_checkpoint
+from backends.server import load_model
+
+def wait(stage, done):
+    if stage == "converting" and done > 0.5:
+        print("half", flush=True)
+        time.sleep(60)
+
+load_model(sys.argv[1], "int4", wait)
+"""
+
+
+def _start_conversion(folder: Path) -> subprocess.Popen[str]:
+    """A process in the middle of a conversion."""
+    command = [sys.executable, "-c", _CONVERT_SLOWLY, str(folder)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "half\n"
+    return process
+
+
+def test_a_conversion_killed_in_the_middle_leaves_nothing_that_is_trusted(tmp_path: Path) -> None:
+    folder = copy_golden(tmp_path / "model", "int4")
+    whole = copy_golden(tmp_path / "whole", "int4")
+    expected = load_model(whole, "int4").logits([5, 6, 268, 271])
+    with _start_conversion(folder) as process:
+        process.send_signal(signal.SIGKILL)
+    left = list((folder / "twopane").iterdir())
+    assert any(path.suffix == ".partial" for path in left)
+    assert not any(path.suffix == ".safetensors" for path in left)
+    assert torch.equal(load_model(folder, "int4").logits([5, 6, 268, 271]), expected)
+    names = {path.suffix for path in (folder / "twopane").iterdir()}
+    assert names <= {".safetensors", ".lock"}
+
+
+def test_a_second_process_waits_for_the_first_ones_file(tmp_path: Path) -> None:
+    folder = copy_golden(tmp_path / "model", "int4")
+    stages: list[str] = []
+    code = _CONVERT_SLOWLY.replace("sleep(60)", "sleep(0.05)")
+    command = [sys.executable, "-c", code, str(folder)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "half\n"
+        load_model(folder, "int4", lambda stage, _done: stages.append(stage))
+        process.stdout.read()
+    assert process.returncode == 0
+    assert "converting" not in stages
+
+
+_MEMORY = """
+import sys, torch
+from pathlib import Path
+from backends.server.packing import Part, packed_tensors
+
+def resident():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    found = (line.split() for line in lines if line.startswith("Rss"))
+    return {line[0]: int(line[1]) // 1024 for line in found}
+
+size = 200 * 2**20
+part = Part("large", torch.uint8, (size,), lambda: torch.ones(size, dtype=torch.uint8))
+before = resident()
+tensor = packed_tensors(Path(sys.argv[1]), "large", lambda: [part])["large"]
+mapped = resident()
+assert tensor.sum() == size
+touched = resident()
+print(mapped["RssAnon:"] - before["RssAnon:"], touched["RssAnon:"] - mapped["RssAnon:"],
+      touched["RssFile:"] - mapped["RssFile:"])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells")
+def test_a_packed_file_is_mapped_and_not_read_into_memory(folder: Path) -> None:
+    assert _run(_MEMORY, folder).returncode == 0
+    done = _run(_MEMORY, folder)
+    assert done.returncode == 0, done.stderr
+    at_load, anonymous, of_the_file = map(int, done.stdout.split())
+    assert at_load < 20
+    assert anonymous < 20
+    assert of_the_file > 150
+
+
+def test_the_file_may_be_read_like_themake_checkpoint(folder: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        Packer(folder).tensors()
+    finally:
+        os.umask(before)
+    assert _packed(folder).stat().st_mode & 0o777 == 0o644
+
+
+def test_a_moved_checkpoint_keeps_its_packed_file(folder: Path, tmp_path: Path) -> None:
+    Packer(folder).tensors()
+    moved = Path(shutil.move(folder, tmp_path / "moved"))
+    Packer(moved).assert_right(times=0)
