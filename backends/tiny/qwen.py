@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer, GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 
-from backends.server.qwen2 import Qwen2Network, Qwen2Tokenizer
+from backends.server.qwen2 import Qwen2Network
+from backends.server.template_tokenizer import TemplateTokenizer
 from backends.tiny.conversations import Conversation, as_messages
 from backends.tiny.recipe import Recipe
 from backends.tiny.training import Example
@@ -22,7 +23,7 @@ class QwenTrainee:
         loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         vocabulary = loaded.get_vocab()
         self._turn_end, self._end_of_text = vocabulary[TURN_END], vocabulary[END_OF_TEXT]
-        self._tokenizer = Qwen2Tokenizer(loaded, [self._turn_end, self._end_of_text])
+        self._tokenizer = TemplateTokenizer(loaded, [self._turn_end, self._end_of_text])
         self._recipe = recipe
         self._qwen = Qwen2ForCausalLM(
             Qwen2Config(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers
@@ -30,6 +31,16 @@ TEXTS = (
 )
 
 
+class Harmful:
+    """Would leave a mark if it were unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return (Path.touch, (self.mark,))
+
+
 def make_qwen2(
     folder: Path,
     *,
@@ -37,9 +48,10 @@ def make_qwen2(
     context: int = 2048,
     tied: bool = True,
     template: str | None = TEMPLATE,
+    **config: Any,
 ) -> Path:
     """A Qwen2 checkpoint of two layers; without ``stop_ids`` its answers never end."""
-    tokenizer = _train_tokenizer()
+    tokenizer = train_byte_level_tokenizer()
     PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         eos_token="<|im_end|>",
@@ -47,18 +59,18 @@ def make_qwen2(
         chat_template=template,
     ).save_pretrained(folder)
     torch.manual_seed(11)
-    config = Qwen2Config(
-        vocab_size=ROWS,
-        hidden_size=48,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=context,
-        tie_word_embeddings=tied,
-        initializer_range=0.2,
-    )
-    model = Qwen2ForCausalLM(config)
+    shape = {
+        "vocab_size": ROWS,
+        "hidden_size": 48,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": context,
+        "tie_word_embeddings": tied,
+        "initializer_range": 0.2,
+    }
+    model = Qwen2ForCausalLM(Qwen2Config(**(shape | config)))
     # The last row stands for no piece, so it is never sampled and ends nothing.
     model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         eos_token_id=list(stop_ids) or [ROWS - 1], do_sample=True, top_k=40, temperature=0.9
@@ -67,7 +79,7 @@ def make_qwen2(
     return folder
 
 
-def _train_tokenizer() -> Tokenizer:
+def train_byte_level_tokenizer() -> Tokenizer:
     tokenizer = Tokenizer(BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -7,6 +7,7 @@ import torch
 from backends.server import ChatModel, load_model
 from tests.backends.server.checkpoints import CHATGLM, make_qwen2
 from tests.backends.server.processes import Server, running_server
+from tests.backends.server.transformers_checkpoints import make
 
 # These models are too small for more, and the machine may be busy.
 torch.set_num_threads(1)
@@ -27,7 +28,22 @@ def chatglm() -> ChatModel:
     return load_model(CHATGLM)
 
 
-@pytest.fixture(params=["qwen2", "chatglm"])
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> ChatModel:
+    return load_model(make(tmp_path_factory.mktemp("llama"), "llama"))
+
+
+@pytest.fixture(scope="session")
+def gpt2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("gpt2"), "gpt2")
+
+
+@pytest.fixture(scope="session")
+def gpt2(gpt2_folder: Path) -> ChatModel:
+    return load_model(gpt2_folder)
+
+
+@pytest.fixture(params=["qwen2", "chatglm", "llama", "gpt2"])
 def model(request: pytest.FixtureRequest) -> ChatModel:
     loaded: ChatModel = request.getfixturevalue(request.param)
     return loaded
@@ -47,7 +63,14 @@ def chatglm_server() -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(params=["qwen2_server", "chatglm_server"])
+@pytest.fixture(scope="session")
+def gpt2_server(gpt2_folder: Path) -> Iterator[Server]:
+    with running_server(gpt2_folder) as server:
+        server.wait_until_ready()
+        yield server
+
+
+@pytest.fixture(params=["qwen2_server", "chatglm_server", "gpt2_server"])
 def server(request: pytest.FixtureRequest) -> Server:
     running: Server = request.getfixturevalue(request.param)
     return running

@@ -9,9 +9,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, Qwen2ForCausalLM
 
 from backends.server import ChatModel, load_model, load_tokenizer
+from backends.server.batch import FlatBatch, Span
 from backends.server.errors import CheckpointError, ConversationError
 from backends.server.generation import SamplingSettings
-from tests.backends.server.checkpoints import CONTROLS, TOOL_CALL, make_qwen2
+from backends.server.sampling import Sampler
+from tests.backends.server.checkpoints import CONTROLS, ROWS, TOOL_CALL, make_qwen2
 
 HARMLESS = (
     [("user", "Hello fox")],
@@ -25,14 +27,112 @@ def _messages(said: list[tuple[str, str]]) -> list[dict[str, str]]:
     return [{"role": role, "content": content} for role, content in said]
 
 
-@pytest.mark.parametrize("tied", [True, False])
-def test_logits_equal_transformers(tmp_path: Path, tied: bool) -> None:
-    folder = make_qwen2(tmp_path, tied=tied)
-    reference = Qwen2ForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    ids = load_tokenizer(folder).encode_text("The quick brown fox. 你好，今天天气怎么样？" * 12)
+def _reference(folder: Path) -> Any:
+    return Qwen2ForCausalLM.from_pretrained(folder, dtype=torch.float32)
+
+
+# Shapes that published Qwen2 checkpoints have or may have.
+SHAPES: dict[str, dict[str, Any]] = {
+    "tied": {"tied": True},
+    "untied": {"tied": False},
+    "every head for itself": {"num_key_value_heads": 4},
+    "one head for all": {"num_key_value_heads": 1, "num_hidden_layers": 3},
+    "sliding window": {"use_sliding_window": True, "sliding_window": 32, "max_window_layers": 1},
+    "window that is off": {"use_sliding_window": False, "sliding_window": 32},
+    "large base": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}},
+    "linear": {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}},
+    "yarn": {
+        "rope_parameters": {
+            "rope_type": "yarn",
+            "rope_theta": 1e6,
+            "factor": 4.0,
+            "original_max_position_embeddings": 512,
+        }
+    },
+    "llama3": {
+        "rope_parameters": {
+            "rope_type": "llama3",
+            "rope_theta": 5e5,
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 512,
+        }
+    },
+    "dynamic": {
+        "context": 512,
+        "rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0},
+    },
+}
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return {
+        name: make_qwen2(tmp_path_factory.mktemp("shape"), **shape)
+        for name, shape in SHAPES.items()
+    }
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_logits_of_long_prompts_equal_transformers(shapes: dict[str, Path], name: str) -> None:
+    model = load_model(shapes[name])
+    ids = model.tokenizer.encode_text("The quick brown fox. 你好，今天天气怎么样？" * 90)
+    assert len(ids) > 512
     with torch.inference_mode():
-        expected = reference(torch.tensor([ids])).logits[0]
-    torch.testing.assert_close(load_model(folder).logits(ids), expected, atol=1e-4, rtol=0)
+        expected = _reference(shapes[name])(torch.tensor([ids])).logits[0]
+    torch.testing.assert_close(model.logits(ids), expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", [name for name in SHAPES if name != "dynamic"])
+def test_logits_of_turns_after_a_cache_equal_transformers_of_the_whole(
+    shapes: dict[str, Path], name: str
+) -> None:
+    model = load_model(shapes[name])
+    turns = [
+        tuple(model.tokenizer.encode_text(text * 60))
+        for text in ("The quick fox. ", "你好，", "It's fine, isn't it?", "a")
+    ]
+    assert sum(map(len, turns)) > 512
+    cache = model.network.new_cache()
+    with torch.inference_mode():
+        parts = [model.network(FlatBatch((Span(turn, cache),))) for turn in turns]
+        expected = _reference(shapes[name])(torch.tensor([sum(turns, ())])).logits[0]
+    torch.testing.assert_close(torch.cat(parts), expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["tied", "untied", "sliding window", "yarn"])
+def test_logits_of_a_batch_equal_transformers_of_each(shapes: dict[str, Path], name: str) -> None:
+    model = load_model(shapes[name])
+    texts = ("The quick brown fox. " * 40, "a", "你好，今天天气怎么样？" * 9)
+    sequences = [model.tokenizer.encode_text(text) for text in texts]
+    reference = _reference(shapes[name])
+    with torch.inference_mode():
+        expected = [reference(torch.tensor([ids])).logits[0] for ids in sequences]
+        together = model.network(FlatBatch.of(sequences))
+    torch.testing.assert_close(together, torch.cat(expected), atol=1e-4, rtol=0)
+
+
+def test_a_config_as_the_published_ones_were_written_is_understood(
+    shapes: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(shapes["yarn"], tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    rope = config.pop("rope_parameters")
+    for later in ("dtype", "layer_types"):
+        config.pop(later)
+    older = {
+        "torch_dtype": "float32",
+        "rope_theta": rope.pop("rope_theta"),
+        "rope_scaling": {"type": rope.pop("rope_type"), **rope},
+        "sliding_window": 32768,
+        "max_window_layers": 21,
+        "transformers_version": "4.37.0",
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config | older))
+    ids = list(range(3, 300)) * 2
+    expected = load_model(shapes["yarn"]).logits(ids)
+    torch.testing.assert_close(load_model(tmp_path).logits(ids), expected)
 
 
 def test_half_precision_weights_are_computed_in_float32(tmp_path: Path) -> None:
@@ -43,7 +143,7 @@ def test_half_precision_weights_are_computed_in_float32(tmp_path: Path) -> None:
 
 
 def test_greedy_ids_equal_transformers(qwen2: ChatModel, qwen2_folder: Path) -> None:
-    reference: Any = Qwen2ForCausalLM.from_pretrained(qwen2_folder, dtype=torch.float32)
+    reference = _reference(qwen2_folder)
     prompt = qwen2.tokenizer.encode_chat(_messages(HARMLESS[1]))
     # Rows without a piece are never sampled here.
     known = qwen2.tokenizer.decodable
@@ -71,6 +171,75 @@ def test_chat_prompts_equal_the_templates(
         _messages(said), add_generation_prompt=True, return_dict=False
     )
     assert qwen2.tokenizer.encode_chat(_messages(said)) == expected
+
+
+# As published with the first and the later Qwen1.5 checkpoints, a line break being meant by \n.
+PUBLISHED_TEMPLATES = (
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+    "{{ '<|im_start|>system\nYou are a helpful assistant<|im_end|>\n' }}{% endif %}"
+    "{{'<|im_start|>' + message['role'] + '\n' + message['content']}}"
+    "{% if (loop.last and add_generation_prompt) or not loop.last %}"
+    "{{ '<|im_end|>' + '\n'}}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt and messages[-1]['role'] != 'assistant' %}"
+    "{{ '<|im_start|>assistant\n' }}{% endif %}",
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+    "{{ '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}{% endif %}"
+    "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
+)
+
+
+@pytest.mark.parametrize(("template", "end"), [*zip(PUBLISHED_TEMPLATES, ("", "."), strict=True)])
+def test_a_published_template_brings_its_own_system_text(
+    tmp_path: Path, template: str, end: str
+) -> None:
+    tokenizer: Any = load_tokenizer(make_qwen2(tmp_path, template=template))
+    asked = tokenizer.encode_chat(_messages([("user", "Hello fox")]))
+    start, stop = tokenizer.encode_plain("<|im_start|>"), tokenizer.encode_plain("<|im_end|>")
+    text = tokenizer.encode_text
+    assert asked == [
+        *(*start, *text(f"system\nYou are a helpful assistant{end}"), *stop, *text("\n")),
+        *(*start, *text("user\nHello fox"), *stop, *text("\n")),
+        *(*start, *text("assistant\n")),
+    ]
+    told = tokenizer.encode_chat(_messages([("system", "Be brief."), ("user", "Hello fox")]))
+    assert "helpful" not in tokenizer.decode(told)
+    assert "system\nBe brief.\n" in tokenizer.decode(told)
+
+
+@pytest.mark.parametrize("template", PUBLISHED_TEMPLATES)
+@pytest.mark.parametrize("said", HARMLESS)
+def test_prompts_equal_those_of_the_published_templates(
+    tmp_path: Path, template: str, said: list[tuple[str, str]]
+) -> None:
+    folder = make_qwen2(tmp_path, template=template)
+    reference: Any = AutoTokenizer.from_pretrained(folder)
+    expected = reference.apply_chat_template(
+        _messages(said), add_generation_prompt=True, return_dict=False
+    )
+    assert load_tokenizer(folder).encode_chat(_messages(said)) == expected
+
+
+def test_tokens_are_drawn_from_what_transformers_draws_from(
+    qwen2: ChatModel, qwen2_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(qwen2_folder, tmp_path, dirs_exist_ok=True)
+    said = {"repetition_penalty": 1.1, "temperature": 0.7, "top_p": 0.8, "top_k": 20}
+    text = json.dumps({"do_sample": True, "eos_token_id": ROWS - 1, "pad_token_id": 0} | said)
+    (tmp_path / "generation_config.json").write_text(text)
+    prompt = qwen2.tokenizer.encode_chat(_messages(HARMLESS[1]))
+    known = qwen2.tokenizer.decodable
+    output = _reference(tmp_path).generate(
+        torch.tensor([prompt]),
+        attention_mask=torch.ones(1, len(prompt)),
+        max_new_tokens=1,
+        bad_words_ids=[[token] for token in range(ROWS) if token not in known],
+        output_scores=True,
+        return_dict_in_generate=True,
+    )
+    model = load_model(tmp_path)
+    shares = Sampler(model.defaults, model.vocabulary, prompt).shares(model.logits(prompt)[-1])
+    torch.testing.assert_close(shares, output.scores[0][0].softmax(-1), atol=1e-5, rtol=0)
 
 
 def test_encode_keeps_control_strings_as_transformers_does(

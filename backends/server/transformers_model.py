@@ -1,0 +1,277 @@
+"""Any other chat model that transformers knows natively: its own network, cache and tokenizer.
+
+Slower than the families with code of their own, with the same face. A checkpoint's own code is
+never executed: what transformers itself doesn't know is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
+    DynamicCache,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+
+from backends.server.adapter import merge_adapter
+from backends.server.architecture import UNREADABLE, read_architecture
+from backends.server.batch import FlatBatch, KVCache, Span
+from backends.server.errors import CheckpointError
+from backends.server.generation_config import read_defaults
+from backends.server.precision import BFLOAT16, DTYPES, FLOAT32, unquantised_precisions
+from backends.server.template_tokenizer import TemplateTokenizer
+from backends.server.template_tokenizer import load_tokenizer as load_template_tokenizer
+from backends.server.weights import Progress, read_json, read_tensors
+
+__all__ = [
+    "CONTEXT_KEYS",
+    "TransformersCache",
+    "TransformersNetwork",
+    "fallback_id",
+    "load_network",
+    "load_tokenizer",
+    "possible_precisions",
+    "read_defaults",
+]
+
+# Where a config says how long a sequence may be, most usual first; some types have no limit.
+CONTEXT_KEYS = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_sequence_length",
+    "max_seq_len",
+    "seq_length",
+    "model_max_length",
+    "n_ctx",
+)
+_CONTEXT = 2048
+_OTHER_INPUTS = ("vision_config", "audio_config", "image_token_id", "audio_token_id")
+# How far logits after a cache may be from those without one on average, as a share of their spread.
+_SAME = {FLOAT32: 0.001, BFLOAT16: 0.05}
+_INSTEAD = "Serve it with vLLM, llama.cpp, Ollama or the like, and give URL#model."
+
+
+class TransformersCache(KVCache):
+    """What transformers keeps of one sequence."""
+
+    def __init__(self, config: PreTrainedConfig) -> None:
+        super().__init__()
+        self.layers = DynamicCache(config=config)
+
+
+class TransformersNetwork(nn.Module):
+    """A network of transformers behind the flat batch: one span after the other.
+
+    Args:
+        model: computes in the precision of its weights.
+
+    Attributes:
+        one_by_one: a sequence can only be continued by single tokens, as some recurrent ones.
+    """
+
+    one_by_one = False
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+        self._selects = "logits_to_keep" in inspect.signature(model.forward).parameters
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of logits a row."""
+        return int(self.model.config.get_text_config().vocab_size)
+
+    @property
+    def context(self) -> int:
+        """How many tokens a sequence may have."""
+        said = (getattr(self.model.config, key, None) for key in CONTEXT_KEYS)
+        return next((value for value in said if isinstance(value, int) and value > 0), _CONTEXT)
+
+    def new_cache(self) -> TransformersCache:
+        """An empty cache for one sequence."""
+        return TransformersCache(self.model.config)
+
+    def forward(self, batch: FlatBatch) -> Tensor:
+        """Logits of the wanted rows, (rows, vocab), float32; caches grow by their spans."""
+        total = sum(batch.lengths)
+        wanted = range(total) if batch.rows is None else sorted(set(batch.rows))
+        logits = torch.cat(list(self._spans(batch, wanted))).float()
+        if batch.rows is None:
+            return logits
+        place = {row: index for index, row in enumerate(wanted)}
+        return logits[[place[row] for row in batch.rows]]
+
+    def _spans(self, batch: FlatBatch, wanted: Collection[int]) -> Iterator[Tensor]:
+        start = 0
+        for span in batch.spans:
+            stop = start + len(span.token_ids)
+            rows = [row - start for row in wanted if start <= row < stop]
+            if span.past and self.one_by_one:
+                steps = [self._run(Span((token,), span.cache), [0]) for token in span.token_ids]
+                yield torch.cat(steps)[rows]
+            else:
+                yield self._run(span, rows)
+            start = stop
+
+    def _run(self, span: Span, rows: list[int]) -> Tensor:
+        """Logits of some of a span's rows, (rows, vocab)."""
+        keep = torch.tensor(rows, dtype=torch.long)
+        inputs: dict[str, Any] = {"input_ids": torch.tensor([span.token_ids]), "use_cache": False}
+        if span.cache is not None:
+            layers = cast(TransformersCache, span.cache).layers
+            inputs |= {"past_key_values": layers, "use_cache": True}
+        if self._selects:
+            inputs["logits_to_keep"] = keep
+        logits: Tensor = self.model(**inputs).logits[0]
+        if span.cache is not None:
+            span.cache.token_ids.extend(span.token_ids)
+        return logits if self._selects else logits[keep]
+
+
+def possible_precisions(folder: Path) -> tuple[str, ...]:
+    """In what a checkpoint folder can be computed, its own choice first.
+
+    Raises:
+        CheckpointError: it is quantised, or its weights are missing or damaged.
+    """
+    return unquantised_precisions(folder)
+
+
+def load_tokenizer(folder: Path) -> TemplateTokenizer:
+    """The tokenizer of a checkpoint folder.
+
+    Raises:
+        CheckpointError: the model is none that can be run, or no chat model.
+    """
+    _kind(folder)
+    tokenizer = load_template_tokenizer(folder)
+    if not tokenizer.has_template:
+        raise CheckpointError(f"{folder} has no chat template: it is no chat model.")
+    return tokenizer
+
+
+def load_network(
+    folder: Path, precision: str, progress: Progress, adapter: Path | None = None
+) -> TransformersNetwork:
+    """The network of a checkpoint folder, in one of the possible precisions.
+
+    Raises:
+        CheckpointError: something is missing, damaged or doesn't fit the config, or transformers
+            can't continue this kind of network from its cache.
+    """
+    model = _load(folder, precision, progress)
+    if adapter is not None:
+        model = merge_adapter(model, adapter)
+    network = TransformersNetwork(model)
+    network.train(False)
+    network.requires_grad_(False)
+    _check_cache(network, folder, _SAME[precision])
+    return network
+
+
+def fallback_id(_tokenizer: TemplateTokenizer) -> None:
+    """Logits that are no numbers are a failure here."""
+
+
+def _kind(folder: Path) -> type[PreTrainedConfig]:
+    """The class of config for the folder's model type.
+
+    Raises:
+        CheckpointError: transformers has no network for it, or it wants more than text.
+    """
+    raw = read_json(folder / "config.json")
+    name = raw.get("model_type")
+    if not isinstance(name, str) or name not in CONFIG_MAPPING:
+        own = "; its own code is never executed" if "auto_map" in raw else ""
+        raise CheckpointError(
+            f"{folder} holds a model of type {name!r}, which transformers doesn't know{own}. "
+            f"{_INSTEAD}"
+        )
+    kind = CONFIG_MAPPING[name]
+    encodes = raw.get("is_encoder_decoder", kind.is_encoder_decoder)
+    if encodes or kind in MODEL_FOR_MASKED_LM_MAPPING:
+        raise CheckpointError(f"{folder} holds an encoder ({name}), which can't chat.")
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING or any(key in raw for key in _OTHER_INPUTS):
+        raise CheckpointError(
+            f"{folder} holds a model for more or other than text ({name}), which isn't supported. "
+            f"{_INSTEAD}"
+        )
+    return kind
+
+
+def _load(folder: Path, precision: str, progress: Progress) -> PreTrainedModel:
+    kind = _kind(folder)
+    config = read_architecture(folder, kind)
+    state = dict(read_tensors(folder, progress))
+    network: Any = MODEL_FOR_CAUSAL_LM_MAPPING[kind]
+    try:
+        # Without a name: transformers gets the tensors that were read safely, and looks for
+        # nothing in the folder.
+        with _no_bars():
+            model, outcome = network.from_pretrained(
+                None,
+                config=config,
+                state_dict=state,
+                dtype=DTYPES[precision],
+                local_files_only=True,
+                output_loading_info=True,
+            )
+    except UNREADABLE as error:
+        raise CheckpointError(f"The weights in {folder} don't fit the config: {error}") from error
+    if outcome["missing_keys"]:
+        missing = ", ".join(sorted(outcome["missing_keys"])[:5])
+        raise CheckpointError(f"{folder} lacks weights: {missing}.")
+    return cast(PreTrainedModel, model)
+
+
+@contextlib.contextmanager
+def _no_bars() -> Iterator[None]:
+    """Without transformers' own progress on stderr."""
+    bars: Any = transformers.logging
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            bars.enable_progress_bar()
+
+
+@torch.inference_mode()
+def _check_cache(network: TransformersNetwork, folder: Path, most: float) -> None:
+    """Finds out how a sequence can be continued: a few networks can't, some of them silently.
+
+    Raises:
+        CheckpointError: this one can't.
+    """
+    why = ""
+    try:
+        for one_by_one in (False, True):
+            network.one_by_one = one_by_one
+            if _error_of_cache(network) <= most:
+                return
+    except UNREADABLE as error:
+        why = f": {error}"
+    raise CheckpointError(
+        f"{folder} holds a network ({network.model.config.model_type}) that can't be continued "
+        f"from a cache of keys and values{why}. {_INSTEAD}"
+    )
+
+
+def _error_of_cache(network: TransformersNetwork) -> float:
+    ids = tuple(range(8))
+    whole = network(FlatBatch.of([ids]))
+    cache = network.new_cache()
+    parts = [network(FlatBatch((Span(part, cache),))) for part in (ids[:5], ids[5:7], ids[7:])]
+    return float((torch.cat(parts) - whole).abs().mean() / whole.std())
