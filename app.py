@@ -8,21 +8,26 @@ import json
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from enum import StrEnum
+from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 import uvicorn
 from fastapi import FastAPI
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from typer.core import TyperGroup
 
-from backends.catalog import PAIRS, Model, UnknownModel, resolve
+from backends import memory
+from backends.catalog import HUBS, PAIRS, UnknownModel, hub_order, resolve
 from backends.cores import threads_per_server
+from backends.lineup import Lineup, Models
 from backends.listening import listen
+from backends.memory import DoesNotFit
 from backends.supervisor import Backend, ModelServer, RemoteModel, State
 from db import Database, DatabaseError, Language
 from rating.errors import BadFilter
@@ -30,6 +35,8 @@ from rating.session import Panel
 from rating.summary import as_json, as_markdown, filters_from, load_trials, summarise
 
 logger = logging.getLogger(__name__)
+
+_MODEL_WORDS = "catalog key, folder, hub id, base+adapter folder, or URL#model"
 
 
 class Settings(BaseSettings):
@@ -39,10 +46,10 @@ class Settings(BaseSettings):
 
     pair: str = Field("tiny", description=f"which pair to compare: {', '.join(PAIRS)}")
     left: str | None = Field(
-        None, description="a model instead of the pair's first: catalog key, folder, or URL#model"
+        None, description=f"a model instead of the pair's first: {_MODEL_WORDS}"
     )
     right: str | None = Field(
-        None, description="a model instead of the pair's second: catalog key, folder, or URL#model"
+        None, description=f"a model instead of the pair's second: {_MODEL_WORDS}"
     )
     host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 is every one")
     port: int = Field(7860, ge=0, le=65535, description="port to listen on; 0 takes a free one")
@@ -53,14 +60,35 @@ class Settings(BaseSettings):
     threads: int | None = Field(
         None, ge=1, description="threads of each local model server; otherwise the cores shared out"
     )
+    hubs: str = Field(
+        ",".join(HUBS),
+        description="where weights are fetched from that are not here, in this order",
+    )
+    cache: Path | None = Field(
+        None,
+        description="where fetched weights are kept; otherwise in the user's cache folder "
+        "(only as a variable)",
+    )
+    force: bool = Field(False, description="load models that need more memory than is free")
     api_key: SecretStr = Field(
         SecretStr("none"), description="key for models at a URL (only as a variable)"
+    )
+    operator_key: SecretStr | None = Field(
+        None,
+        description="who enters it on the Models page may change the pair; without it, only who "
+        "visits from this machine (only as a variable)",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="how much is logged"
     )
 
-    def models(self) -> tuple[Model, Model]:
+    @field_validator("hubs")
+    @classmethod
+    def _check_hubs(cls, hubs: str) -> str:
+        hub_order(hubs)
+        return hubs
+
+    def models(self) -> Models:
         """Return the two models to compare.
 
         Raises:
@@ -111,6 +139,8 @@ def serve(
     database_url: _DatabaseUrl = None,
     open_: Annotated[bool | None, _option("open", "--open/--blind")] = None,
     threads: Annotated[int | None, _option("threads", "--threads")] = None,
+    hubs: Annotated[str | None, _option("hubs", "--hubs")] = None,
+    force: Annotated[bool | None, _option("force", "--force")] = None,
 ) -> None:
     """Start both models and serve the panel."""
     settings = _settings(
@@ -122,12 +152,16 @@ def serve(
         database_url=database_url,
         open=open_,
         threads=threads,
+        hubs=hubs,
+        force=force,
     )
     try:
         models = settings.models()
+        if not settings.force:
+            memory.fit(models).check()
         listener = listen(settings.host, settings.port)
         database = Database.open(settings.database_url)
-    except (UnknownModel, DatabaseError, OSError) as error:
+    except (UnknownModel, DoesNotFit, DatabaseError, OSError) as error:
         raise _give_up(error) from error
     try:
         _serve(settings, models, database, listener)
@@ -203,29 +237,37 @@ def _give_up(reason: object) -> typer.Exit:
     return typer.Exit(code=2)
 
 
-def _backend(model: Model, threads: int, api_key: SecretStr) -> Backend:
-    if model.endpoint_url is not None:
-        return RemoteModel(model, api_key=api_key.get_secret_value())
-    return ModelServer(model, threads=threads)
+def _make_backends(settings: Settings, models: Models, force: bool) -> tuple[Backend, Backend]:
+    if settings.cache is not None:  # it may stand in .env, which the servers don't read
+        os.environ["TWOPANE_CACHE"] = str(settings.cache.expanduser().resolve())
+    threads = settings.threads or threads_per_server(models)
+    options = ["--hubs", settings.hubs, *(["--force"] if force else [])]
+    first, second = (
+        ModelServer(model, threads=threads, options=options)
+        if model.local
+        else RemoteModel(model, api_key=settings.api_key.get_secret_value())
+        for model in models
+    )
+    return first, second
 
 
-def _serve(
-    settings: Settings, models: tuple[Model, Model], database: Database, listener: socket.socket
-) -> None:
+def _serve(settings: Settings, models: Models, database: Database, listener: socket.socket) -> None:
     # Before Gradio is imported: it would ask its makers for news otherwise.
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     from ui.pages import PATHS, build_pages  # noqa: PLC0415
     from ui.web import build_app  # noqa: PLC0415
 
-    threads = settings.threads or threads_per_server(models)
-    first, second = (_backend(model, threads, settings.api_key) for model in models)
-    panel = Panel(database, (first, second), blind=not settings.open)
-    pages = build_pages(panel, database, lambda: [first.status, second.status])
+    lineup = Lineup(models, partial(_make_backends, settings), force=settings.force)
+    panel = Panel(database, lineup.backends, blind=not settings.open)
+    key = settings.operator_key
+    pages = build_pages(
+        panel, database, lineup, operator_key=key.get_secret_value() if key else None
+    )
     web = build_app(
         pages,
         PATHS,
-        lifespan=_running(panel, (first, second)),
-        ready=lambda: _readiness(database, (first, second)),
+        lifespan=_running(panel, lineup),
+        ready=lambda: _readiness(database, lineup),
     )
     host, port = listener.getsockname()[:2]
     logger.info("Twopane is at http://%s:%s", host, port)
@@ -235,27 +277,27 @@ def _serve(
     uvicorn.Server(config).run(sockets=[listener])
 
 
-def _running(panel: Panel, backends: Sequence[Backend]) -> Any:
+def _running(panel: Panel, lineup: Lineup) -> Any:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await asyncio.gather(*(backend.start() for backend in backends))
+        await lineup.start()
         try:
             yield
         finally:
             await panel.close()
-            await asyncio.gather(*(backend.stop() for backend in backends))
+            await lineup.stop()
 
     return lifespan
 
 
-async def _readiness(database: Database, backends: Sequence[Backend]) -> dict[str, bool]:
-    ready = sum(backend.status.state is State.READY for backend in backends)
+async def _readiness(database: Database, lineup: Lineup) -> dict[str, bool]:
+    ready = all(backend.status.state is State.READY for backend in lineup.backends)
     try:
         await asyncio.to_thread(database.ping)
     except DatabaseError:
         logger.exception("the database failed")
-        return {"database": False, "models": ready == len(backends)}
-    return {"database": True, "models": ready == len(backends)}
+        return {"database": False, "models": ready}
+    return {"database": True, "models": ready}
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from backends.catalog import Model
 from backends.client import Endpoint, ModelUnavailable
+from backends.hub import Download
 
 logger = logging.getLogger(__name__)
 
@@ -35,12 +36,14 @@ class Status:
         progress: Share of the loading that is done, 0 to 1; None while nobody knows.
         restarts: How often it was started again since `start()`.
         detail: The stage of loading, or the reason of a restart or failure; else "".
+        download: How far the weights are fetched, while they are.
     """
 
     state: State
     progress: float | None = None
     restarts: int = 0
     detail: str = ""
+    download: Download | None = None
 
 
 @dataclass(frozen=True)
@@ -128,11 +131,17 @@ class Backend(ABC):
         _ = self.endpoint
 
     def _become(
-        self, state: State, *, progress: float | None = None, restarts: int = 0, detail: str = ""
+        self,
+        state: State,
+        *,
+        progress: float | None = None,
+        restarts: int = 0,
+        detail: str = "",
+        download: Download | None = None,
     ) -> None:
         """Change the status; `restarts` is added to those so far."""
         before = self._status
-        self._status = Status(state, progress, before.restarts + restarts, detail)
+        self._status = Status(state, progress, before.restarts + restarts, detail, download)
         if state in (State.READY, State.FAILED, State.STOPPED):
             self._settled.set()
         else:

@@ -1,7 +1,7 @@
 """Starts, watches, restarts and stops one local model server.
 
-Doesn't meter, doesn't download, and doesn't notice a server that hangs once it is ready. Its
-`RemoteModel` is the same for an endpoint that others run.
+Doesn't meter, doesn't download (the server does), and doesn't notice a server that hangs once it is
+ready. Its `RemoteModel` is the same for an endpoint that others run.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -18,8 +18,10 @@ from pydantic import BaseModel, Field, ValidationError
 
 from backends.backend import Backend, Patience, State, Status
 from backends.catalog import Model
+from backends.checkpoint import Checkpoint
 from backends.client import Endpoint
 from backends.connection import open_client
+from backends.hub import Download
 from backends.process import ServerProcess
 from backends.remote import RemoteModel
 
@@ -60,9 +62,11 @@ class _Health(BaseModel):
     status: Literal["loading", "ready", "failed"]
     progress: float | None = Field(default=None, ge=0, le=1)
     stage: str = ""
+    download: Download | None = None
     error: str = ""
     precision: str = ""
     defaults: _Defaults = _Defaults()
+    checkpoint: Checkpoint | None = None
 
 
 class ModelServer(Backend):
@@ -73,11 +77,13 @@ class ModelServer(Backend):
         model: Model,
         *,
         threads: int = 1,
+        options: Sequence[str] = (),
         command: Callable[[Model, int], list[str]] = server_command,
         patience: Patience | None = None,
     ) -> None:
+        """`options` are more of the server's own, such as `--force`."""
         super().__init__(model, patience)
-        self._command = command(model, threads)
+        self._command = [*command(model, threads), *options]
         self._process: ServerProcess | None = None
         self._port = 0
 
@@ -159,14 +165,22 @@ class ModelServer(Backend):
                 if health is not None and health.status == "failed":
                     return _End(health.error or "loading failed", final=True)
                 if health is not None:
-                    self._become(State.LOADING, progress=health.progress, detail=health.stage)
+                    self._become(
+                        State.LOADING,
+                        progress=health.progress,
+                        detail=health.stage,
+                        download=health.download,
+                    )
                 await asyncio.sleep(self._patience.poll_s)
 
     def _learn(self, health: _Health) -> None:
         """Take over what only the loaded model knows, so that each answer's record is complete."""
         self._precision = health.precision
         known = health.defaults.model_dump(exclude_none=True)
-        self.model = replace(self.model, defaults=replace(self.model.defaults, **known))
+        model = replace(self.model, defaults=replace(self.model.defaults, **known))
+        if health.checkpoint is not None:
+            model = replace(model, **vars(health.checkpoint))
+        self.model = model
 
 
 async def _ask_health(client: httpx2.AsyncClient) -> _Health | None:

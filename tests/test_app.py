@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 
 from app import Settings, cli
 from backends.catalog import UnknownModel
-from benchmarks.app_process import ROOT
+from benchmarks.app_process import ROOT, running, until
 from db import Database, Language, Rater
 
 
@@ -55,6 +56,7 @@ def test_the_pages_import_no_model_library() -> None:
         (["--database-url", "sqlite:////proc/nowhere/t.db"], "/proc/nowhere"),
         (["--database-url", "mysql://x/y"], "postgresql://"),
         (["--port", "99999"], "port"),
+        (["--hubs", "modelscope,nope"], "modelscope,huggingface or one of them"),
     ],
 )
 def test_a_setting_that_can_t_be_is_refused_in_one_plain_message(
@@ -64,6 +66,35 @@ def test_a_setting_that_can_t_be_is_refused_in_one_plain_message(
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def huge(tmp_path: Path) -> Path:
+    """A folder whose weights say that they are more than any memory holds."""
+    folder = tmp_path / "huge"
+    folder.mkdir()
+    config = {"model_type": "qwen2", "max_position_embeddings": 99, "torch_dtype": "bfloat16"}
+    (folder / "config.json").write_text(json.dumps(config))
+    header = b'{"a": {"dtype": "BF16", "shape": [1000000, 1000000], "data_offsets": [0, 0]}}'
+    weights = len(header).to_bytes(8, "little") + header
+    (folder / "model.safetensors").write_bytes(weights)
+    return folder
+
+
+def test_what_does_not_fit_into_memory_is_refused_with_the_figures(
+    huge: Path, tmp_path: Path
+) -> None:
+    done = run("--left", str(huge), TWOPANE_DATABASE_URL=f"sqlite:///{tmp_path}/t.db")
+    assert done.returncode == 2
+    assert re.search(r"needed \(huge \d+\.\d GB, tiny-chatglm 0\.5 GB\), [\d.]+ GB", done.stderr)
+    assert "Traceback" not in done.stderr
+
+
+def test_what_does_not_fit_is_tried_where_that_is_asked_for(huge: Path, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/t.db"
+    with running(tmp_path / "log", "--left", str(huge), "--force", "--database-url", url) as app:
+        until(lambda: "can't be loaded" in app.log.read_text())
+        assert app.status_of("/healthz") == 200
 
 
 def test_a_port_that_is_taken_is_refused_with_what_to_do(tmp_path: Path) -> None:

@@ -11,26 +11,38 @@ import json
 import logging
 import os
 import threading
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 import uvicorn
 
-from backends.catalog import UnknownModel, resolve
+from backends.catalog import HUBS, Model, UnknownModel, hub_order, resolve
 from backends.listening import listen
 from backends.server.api import create_app
 from backends.server.generation import Limits
-from backends.server.host import HostedModel, ModelHost
+from backends.server.host import LoadOptions, ModelHost
 
 logger = logging.getLogger(__name__)
 
 app = typer.Typer(add_completion=False)
 
 
+class Precision(StrEnum):
+    """What a model may compute in, as far as its weights allow it."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    INT8 = "int8"
+    INT4 = "int4"
+
+
 @app.command()
 def serve(
     *,
-    model: Annotated[str, typer.Option(help="A model of the catalog, or a checkpoint folder.")],
+    model: Annotated[
+        str, typer.Option(help="Catalog key, folder, hub id, or one of them + adapter folder.")
+    ],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8000,
     threads: Annotated[
@@ -38,6 +50,15 @@ def serve(
     ] = None,
     places: Annotated[int, typer.Option(help="Requests answered at the same time.", min=1)] = 8,
     queue: Annotated[int, typer.Option(help="Requests that may wait for a place.", min=0)] = 32,
+    precision: Annotated[
+        Precision | None, typer.Option(help="What to compute in; the weights' own if not given.")
+    ] = None,
+    hubs: Annotated[
+        str, typer.Option(help="Where weights are fetched from, in this order.")
+    ] = ",".join(HUBS),
+    force: Annotated[
+        bool, typer.Option("--force", help="Load what needs more memory than is free.")
+    ] = False,
     watch_parent: Annotated[
         bool, typer.Option("--watch-parent", help="Exit at once when stdin ends.")
     ] = False,
@@ -48,24 +69,21 @@ def serve(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if watch_parent:
         threading.Thread(target=_exit_with_parent, name="parent", daemon=True).start()
-    hosted = _hosted(model)
     try:
+        hosted = _hosted(model)
+        options = LoadOptions(precision, hub_order(hubs), force)
         listener = listen(host, port)
-    except OSError as error:
+    except (UnknownModel, ValueError, OSError) as error:
         raise _refusal(str(error)) from error
     typer.echo(json.dumps({"event": "listening", "port": listener.getsockname()[1]}))
-    model_host = ModelHost(hosted, Limits(threads, places, queue))
-    _server(model_host).run(sockets=[listener])
+    _server(ModelHost(hosted, Limits(threads, places, queue), options)).run(sockets=[listener])
 
 
-def _hosted(spec: str) -> HostedModel:
-    try:
-        model = resolve(spec)
-    except UnknownModel as error:
-        raise _refusal(str(error)) from error
-    if model.folder is None:
-        raise _refusal(f"{spec} is served elsewhere: there is nothing to load.")
-    return HostedModel(model.key, model.folder, model.revision, model.defaults.max_tokens)
+def _hosted(spec: str) -> Model:
+    model = resolve(spec)
+    if not model.local:
+        raise UnknownModel(f"{spec} is served elsewhere: there is nothing to load.")
+    return model
 
 
 def _refusal(message: str) -> typer.Exit:

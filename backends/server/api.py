@@ -20,6 +20,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
+from backends.catalog import Model
 from backends.server.completion import Completion
 from backends.server.errors import (
     BusyError,
@@ -71,15 +72,30 @@ async def _health(request: Request) -> JSONResponse:
     health = host.health
     if health.status == "loading":
         body = {"status": "loading", "progress": round(health.progress, 3), "stage": health.stage}
-        return JSONResponse(body, 503)
+        download = {"download": asdict(health.download)} if health.download else {}
+        return JSONResponse(body | download, 503)
     if health.status == "failed":
         return JSONResponse({"status": "failed", "error": health.error}, 500)
     engine = _ready_engine(host)
     identity = {"model": host.model.key, "revision": host.model.revision}
-    state = {"precision": host.precision, "pid": os.getpid()}
+    state = {"precision": engine.model.precision, "pid": os.getpid()}
     load = {"running": engine.running, "waiting": engine.waiting}
     defaults = {"defaults": asdict(engine.model.defaults)}
-    return JSONResponse({"status": "ready"} | identity | state | load | defaults)
+    files = {"checkpoint": _checkpoint(host.model, engine.model.context)}
+    return JSONResponse({"status": "ready"} | identity | state | load | defaults | files)
+
+
+def _checkpoint(model: Model, context: int) -> dict[str, Any]:
+    """What only the files, or the loaded network, could tell, in the fields of ``Checkpoint``."""
+    return {
+        "folder": str(model.folder),
+        "family": model.family,
+        "context": context,
+        "parameters": model.parameters,
+        "size_bytes": model.size_bytes,
+        "bits": model.bits,
+        "revision": model.revision,
+    }
 
 
 async def _models(request: Request) -> JSONResponse:
@@ -92,7 +108,8 @@ async def _complete(body: ChatRequest, request: Request) -> Response:
     host: ModelHost = request.app.state.host
     engine = _ready_engine(host)
     # A prompt may be long, and other streams must not wait for its tokens to be counted.
-    wanted = await asyncio.to_thread(_generation_request, engine, body, host.model.max_tokens)
+    longest = host.model.defaults.max_tokens
+    wanted = await asyncio.to_thread(_generation_request, engine, body, longest)
     completion = Completion(engine, wanted, host.model.key)
     if body.stream:
         apart = bool(body.stream_options and body.stream_options.include_usage)

@@ -1,17 +1,20 @@
-"""Holds the one model of this process: loads it in a thread of its own, then runs its engine there.
+"""Holds the one model of this process: fetches, loads and runs it in a thread of its own.
 
 Says at any time how far that is. Imports torch in that thread only, so that the process can answer
-before. Knows no HTTP.
+before. Knows no HTTP; how weights are fetched is ``backends.hub``'s.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from backends import hub, memory
+from backends.catalog import HUBS, Hub, Model
+from backends.checkpoint import UnusableFolder, read_checkpoint
 from backends.server.errors import ServerError
 from backends.server.generation import Limits
 
@@ -20,27 +23,32 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Where each stage begins and ends in the whole.
+# Where each stage begins and ends in the whole. A download counts apart: it may take hours.
 _STAGES = {
+    "download": (0.0, 1.0),
     "libraries": (0.02, 0.1),
     "tokenizer": (0.1, 0.15),
+    "converting": (0.15, 0.85),
     "weights": (0.15, 0.95),
     "first step": (0.95, 1.0),
 }
+# What is wrong with the model, its files or the machine, said to whoever runs the server.
+_EXPLAINED = (ServerError, hub.HubError, memory.DoesNotFit, UnusableFolder)
 
 
 @dataclass(frozen=True)
-class HostedModel:
-    """What is served, by the names that others know it by.
+class LoadOptions:
+    """How a model is loaded.
 
     Attributes:
-        max_tokens: an answer's length where a request doesn't say.
+        precision: in what it computes; None leaves the choice to its weights.
+        hubs: where weights are looked for that are not here yet.
+        force: load what needs more memory than is free.
     """
 
-    key: str
-    folder: Path
-    revision: str = ""
-    max_tokens: int = 512
+    precision: str | None = None
+    hubs: Sequence[Hub] = HUBS
+    force: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,14 +56,16 @@ class Health:
     """How the process is.
 
     Attributes:
-        progress: of loading, 0 to 1.
+        progress: of the loading, or of the download while there is one, 0 to 1.
         stage: of loading, in a word.
+        download: how far the download is.
         error: why loading failed.
     """
 
     status: Literal["loading", "ready", "failed"]
     progress: float = 0.0
     stage: str = "starting"
+    download: hub.Download | None = None
     error: str = ""
 
 
@@ -63,17 +73,22 @@ class ModelHost:
     """Loads one model and lets it answer.
 
     Args:
-        model: what to load.
+        model: what to load; without a folder, it is fetched.
         limits: what it may use.
+        options: how it is loaded.
     """
 
-    precision = "float32"
-
-    def __init__(self, model: HostedModel, limits: Limits) -> None:
-        self.model = model
+    def __init__(self, model: Model, limits: Limits, options: LoadOptions | None = None) -> None:
+        self._model = model
         self._limits = limits
+        self._options = options or LoadOptions()
         self._health = Health("loading")
         self._engine: Engine | None = None
+
+    @property
+    def model(self) -> Model:
+        """What is loaded; complete once its files are there."""
+        return self._model
 
     @property
     def health(self) -> Health:
@@ -107,7 +122,7 @@ class ModelHost:
     def _load_or_fail(self) -> Engine | None:
         try:
             return self._load()
-        except ServerError as error:
+        except _EXPLAINED as error:
             logger.error("%s can't be loaded: %s", self.model.key, error)
             self._health = Health("failed", error=str(error))
         except Exception as error:
@@ -116,11 +131,23 @@ class ModelHost:
         return None
 
     def _load(self) -> Engine:
+        folder = self._model.folder or hub.fetch(
+            self._model.sources, hubs=self._options.hubs, progress=self._note_download
+        )
+        self._model = self._model.with_checkpoint(read_checkpoint(folder))
+        if not self._options.force:
+            memory.fit([self._model]).check()
         self._note("libraries", 0.0)
         # Imports torch, which takes seconds; before, the process must already answer.
         from backends.server.loading import load_engine  # noqa: PLC0415
 
-        return load_engine(self.model.folder, self.precision, self._limits, self._note)
+        return load_engine(
+            folder, self._options.precision, self._limits, self._note, self._model.adapter
+        )
+
+    def _note_download(self, download: hub.Download) -> None:
+        done = download.done_bytes / (download.total_bytes or 1)
+        self._health = Health("loading", done, "download", download)
 
     def _note(self, stage: str, done: float) -> None:
         start, end = _STAGES[stage]

@@ -42,6 +42,11 @@ class Server:
     def wait_until_ready(self) -> None:
         wait_until(lambda: self.get("/health")[0] == 200, 60)
 
+    def wait_until_loaded(self) -> tuple[int, Any]:
+        """Wait until it is ready or has failed; return what it says then."""
+        wait_until(lambda: self.get("/health")[0] != 503, 60)
+        return self.get("/health")
+
     def running(self) -> int:
         """How many requests are being answered."""
         count: int = self.get("/health")[1]["running"]

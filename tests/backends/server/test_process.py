@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from backends.checkpoint import read_checkpoint
 from tests.backends.server.checkpoints import CHATGLM
 from tests.backends.server.processes import running_server, start_server
 
@@ -118,3 +119,33 @@ def test_help_explains_every_option() -> None:
     assert process.returncode == 0
     for option in ("--model", "--host", "--port", "--threads", "--watch-parent", "--queue"):
         assert option in out
+
+
+def test_the_health_of_a_ready_server_carries_what_only_the_files_told() -> None:
+    with running_server(CHATGLM) as server:
+        server.wait_until_ready()
+        _, health = server.get("/health")
+    assert health["checkpoint"] == vars(read_checkpoint(CHATGLM)) | {"folder": str(CHATGLM)}
+    assert health["precision"] == "float32"
+
+
+def test_a_precision_that_the_weights_do_not_allow_is_named_with_those_they_do() -> None:
+    with running_server(CHATGLM, "--precision", "int4") as server:
+        status, health = server.wait_until_loaded()
+    assert status == 500
+    assert "possible: float32, bfloat16" in health["error"]
+
+
+def test_what_needs_more_memory_than_is_free_is_not_loaded_unless_forced(tmp_path: Path) -> None:
+    shutil.copytree(CHATGLM, tmp_path, dirs_exist_ok=True)
+    # Says of itself that its weights stay as they are, and has a terabyte of them.
+    config = json.loads((tmp_path / "config.json").read_text()) | {"quantization_bit": 8}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with (tmp_path / "more.bin").open("wb") as file:
+        file.truncate(1_000_000_000_000)
+    with running_server(tmp_path) as server:
+        status, health = server.wait_until_loaded()
+    assert status == 500
+    assert "1300.5 GB needed" in health["error"]
+    with running_server(tmp_path, "--force") as server:
+        assert "needed" not in server.wait_until_loaded()[1].get("error", "")

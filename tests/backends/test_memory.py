@@ -1,0 +1,88 @@
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from backends import memory
+from backends.catalog import Model, resolve
+from backends.memory import DoesNotFit, Fit, fit, free_bytes, needed_bytes, private_bytes
+from backends.supervisor import ModelServer
+
+GB = 1_000_000_000
+
+
+def container(folder: Path, limit: str, used: int, files: int) -> Path:
+    (folder / "memory.max").write_text(f"{limit}\n")
+    (folder / "memory.current").write_text(f"{used}\n")
+    (folder / "memory.stat").write_text(f"anon {used - files}\nactive_file {files}\n")
+    return folder
+
+
+def test_a_quantised_model_needs_about_the_size_of_its_files() -> None:
+    need = needed_bytes(resolve("chatglm-6b-int4"))
+    assert 3.9 * GB < need < 6 * GB
+
+
+@pytest.mark.parametrize(("flags", "each"), [("flags: avx512_bf16", 2), ("flags: avx2", 4)])
+def test_a_large_16_bit_model_needs_more_where_the_cpu_has_no_bfloat16(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, each: int
+) -> None:
+    (tmp_path / "cpuinfo").write_text(flags)
+    monkeypatch.setattr(memory, "_CPU", tmp_path / "cpuinfo")
+    model = resolve("qwen1.5-0.5b-chat")
+    assert needed_bytes(model) == GB // 2 + int(model.parameters * each * 1.3)
+
+
+def test_where_only_the_files_size_is_known_it_counts() -> None:
+    model = replace(resolve("qwen1.5-0.5b-chat"), parameters=0, bits=32, size_bytes=4 * GB)
+    assert needed_bytes(model) == GB // 2 + int(4 * GB * 1.3)
+
+
+@pytest.mark.parametrize("spec", ["http://127.0.0.1:1/v1#m", "some/model"])
+def test_what_runs_elsewhere_or_is_unknown_needs_nothing_as_far_as_is_known(spec: str) -> None:
+    assert needed_bytes(resolve(spec)) == 0
+
+
+def test_a_container_has_what_its_limit_leaves_and_its_file_cache(tmp_path: Path) -> None:
+    assert free_bytes(container(tmp_path, "1000000", 700_000, 300_000)) == 600_000
+
+
+def test_a_container_over_its_limit_has_nothing(tmp_path: Path) -> None:
+    assert free_bytes(container(tmp_path, "1000", 2000, 0)) == 0
+
+
+def test_without_a_limit_the_system_counts(tmp_path: Path) -> None:
+    assert abs(free_bytes(tmp_path) - psutil.virtual_memory().available) < GB
+    assert abs(free_bytes(container(tmp_path, "max", 9, 0)) - free_bytes(tmp_path / "none")) < GB
+
+
+def test_what_does_not_fit_is_refused_with_the_figures() -> None:
+    too_much = Fit((("A", 3 * GB), ("B", 1_500_000_000)), 4 * GB)
+    with pytest.raises(DoesNotFit, match=r"4\.5 GB needed \(A 3\.0 GB, B 1\.5 GB\), 4\.0 GB free"):
+        too_much.check()
+    Fit((("A", 3 * GB),), 3 * GB).check()
+
+
+def test_what_is_given_back_counts_as_free() -> None:
+    models = [resolve("tiny-qwen")]
+    assert fit(models, given_back=5 * GB).free_bytes - fit(models).free_bytes > 4 * GB
+
+
+def test_a_process_that_is_gone_gives_nothing_back() -> None:
+    assert private_bytes(2**22 + 1) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", ["tiny-qwen", "tiny-chatglm"])
+async def test_a_real_server_takes_no_more_than_was_estimated(key: str) -> None:
+    model: Model = resolve(key)
+    server = ModelServer(model)
+    await server.start()
+    try:
+        await server.wait_ready(120)
+        assert server.pid is not None
+        used = private_bytes(server.pid)
+        assert 0.2 * needed_bytes(model) < used <= needed_bytes(model)
+    finally:
+        await server.stop()
