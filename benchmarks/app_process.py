@@ -11,15 +11,18 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 ROOT = Path(__file__).parents[1]
 START_S = 120.0
 """Importing Gradio takes four seconds of a free core."""
+
+NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 
 _ADDRESS = re.compile(r"Twopane is at (http://\S+)")
 
@@ -88,13 +91,18 @@ class AppProcess:
         return self.process.wait(timeout_s)
 
 
-def start(log: Path, *options: str, port: int = 0) -> AppProcess:
+def start(
+    log: Path, *options: str, port: int = 0, variables: Mapping[str, str] = NO_VARIABLES
+) -> AppProcess:
     """Start the app with `options` and return when it has said its address.
+
+    Of variables that begin with `TWOPANE_` it sees only those among `variables`.
 
     Raises:
         RuntimeError: It has ended instead; with its last words.
     """
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TWOPANE_")}
+    environment |= variables
     command = [sys.executable, "app.py", "serve", "--port", str(port), *options]
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=ROOT, stderr=output, env=environment)
@@ -109,9 +117,11 @@ def start(log: Path, *options: str, port: int = 0) -> AppProcess:
 
 
 @contextmanager
-def running(log: Path, *options: str, port: int = 0) -> Iterator[AppProcess]:
+def running(
+    log: Path, *options: str, port: int = 0, variables: Mapping[str, str] = NO_VARIABLES
+) -> Iterator[AppProcess]:
     """Run the app with `options`, and end it."""
-    app = start(log, *options, port=port)
+    app = start(log, *options, port=port, variables=variables)
     try:
         yield app
     finally:

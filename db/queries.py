@@ -7,7 +7,7 @@ They load and count; which rows are written, and when a trial may change its sta
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, func, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, selectinload
 
@@ -22,6 +22,7 @@ from db.tables import (
     Turn,
 )
 
+_UNRATED = (TrialState.ANSWERING, TrialState.RATEABLE)
 _FINAL = (TrialState.RATED, TrialState.REVEALED)
 
 
@@ -79,6 +80,22 @@ def count_rated(session: Session, rater_id: str, pair: str) -> int:
         Trial.rater_id == rater_id, Trial.pair == pair, Trial.state.in_(_FINAL)
     )
     return session.scalar(query) or 0
+
+
+def unrated_since(session: Session, since: datetime) -> list[str]:
+    """Return the trials with answers but no rating that anything has been done in since then."""
+    touched = (
+        select(Answer.id)
+        .join(Turn)
+        .where(
+            Turn.trial_id == Trial.id,
+            or_(Answer.started_at >= since, Answer.finished_at >= since),
+        )
+    )
+    query = select(Trial.id).where(
+        Trial.state.in_(_UNRATED), or_(Trial.updated_at >= since, touched.exists())
+    )
+    return list(session.scalars(query))
 
 
 def recent_timings(session: Session, model_key: str, limit: int) -> list[tuple[int, float, float]]:

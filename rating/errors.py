@@ -4,6 +4,7 @@
     ├── TrialNotFound     no such trial, or another rater's
     ├── WrongState        not possible in the trial's present state
     ├── BadPrompt         nothing to ask, or too long
+    ├── PairInUse         its models can't be exchanged now
     ├── BadRating         entries are missing or not allowed
     └── BadFilter         a choice of rated trials can't be understood
 
@@ -30,6 +31,20 @@ class TrialNotFound(TrialError):  # noqa: N818 -- it is what happened
 
 class WrongState(TrialError):  # noqa: N818
     """The trial's present state does not allow it."""
+
+
+class PairInUse(TrialError):  # noqa: N818
+    """Raters are at trials of the models that somebody wants to exchange."""
+
+    def __init__(self, count: int, minutes: int) -> None:
+        super().__init__(
+            "pair_in_use",
+            f"The models are in use: {count} trials are being answered or wait for a rating. Have "
+            f"them rated or left for a new one, or wait: who does nothing for {minutes} minutes "
+            "no longer counts.",
+            count=count,
+            minutes=minutes,
+        )
 
 
 class BadPrompt(TrialError):  # noqa: N818

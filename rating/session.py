@@ -8,19 +8,20 @@ paced and masked is `run`'s, what is written `record`'s, what may be seen `trial
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from sqlalchemy.orm import Session
 
 from backends.catalog import Model
-from db import Database, Language, Side, Trial, TrialState, Turn, queries
+from db import Database, Language, Side, Trial, TrialState, Turn, queries, utc_now
 from rating import packs, record
 from rating.assignment import pair_key
 from rating.entries import clean_text, is_older, parse_draft, parse_rating
-from rating.errors import BadPrompt, TrialNotFound, WrongState
+from rating.errors import BadPrompt, PairInUse, TrialNotFound, WrongState
 from rating.run import FLUSH_INTERVAL_S, ChatModel, Question, TurnRun
 from rating.trial import TrialView, view_of
 
@@ -31,6 +32,10 @@ PROMPT_LIMIT = 20_000
 
 ABANDON_AFTER_S = 60.0
 """How long answers go on when nobody watches: long enough for a reload or a lost connection."""
+
+IN_USE_MIN = 30
+"""How long an unrated trial keeps its models: a rater may read and think, but doesn't come back
+from a longer break to a conversation that can be gone on with only by chance."""
 
 _HEARTBEAT_S = 0.5
 
@@ -54,9 +59,9 @@ class Panel:
     ) -> None:
         """`models` in any order: which one goes to which side is drawn for each trial."""
         self._database = database
-        self._models = {chat_model.model.key: chat_model for chat_model in models}
-        self._pair = pair_key(*(chat_model.model.key for chat_model in models))
         self._blind = blind
+        self._use(models)
+        self._changing = False
         self._answering: set[str] = set()  # from before the turn is opened to after it is recorded
         self._runs: dict[str, TurnRun] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -74,6 +79,42 @@ class Panel:
         """The models of the pair, in the order of their keys."""
         return tuple(self._models[key].model for key in sorted(self._models))
 
+    def _use(self, models: tuple[ChatModel, ChatModel]) -> None:
+        self._models = {chat_model.model.key: chat_model for chat_model in models}
+        self._pair = pair_key(*self._models)
+
+    async def change_models(
+        self, exchange: Callable[[], Awaitable[tuple[ChatModel, ChatModel]]]
+    ) -> None:
+        """Have `exchange` put other models in the place of these, and ask those from then on.
+
+        Meanwhile no trial is begun and none is asked. Trials of the old pair stay as they are.
+        Whatever `exchange` raises leaves the panel with the models it has.
+
+        Raises:
+            PairInUse: Somebody is at a trial of these models.
+            WrongState: They are being exchanged already.
+        """
+        self._refuse_while_changing()
+        self._changing = True
+        try:
+            await self._refuse_while_in_use()
+            self._use(await exchange())
+        finally:
+            self._changing = False
+
+    def _refuse_while_changing(self) -> None:
+        if self._changing:
+            raise WrongState(
+                "pair_changing", "The models are being exchanged. Try again in a moment."
+            )
+
+    async def _refuse_while_in_use(self) -> None:
+        since = utc_now() - timedelta(minutes=IN_USE_MIN)
+        recent = await self._read(lambda session: queries.unrated_since(session, since))
+        if count := len(self._answering.union(recent)):
+            raise PairInUse(count, IN_USE_MIN)
+
     async def close(self) -> None:
         """Stop what is being answered and record it."""
         for run in self._runs.values():
@@ -85,7 +126,7 @@ class Panel:
 
         def load(session: Session) -> TrialView | None:
             trial = queries.latest_trial(session, visitor.id)
-            return None if trial is None else view_of(trial)
+            return None if trial is None else self._view_of(trial)
 
         view = await self._read(load)
         return None if view is None else self._as_shown(await self._settled(visitor, view))
@@ -96,7 +137,12 @@ class Panel:
         return view is not None and bool(view.turns) and view.blind and view.rating is None
 
     async def new_trial(self, visitor: Visitor) -> TrialView:
-        """Begin a trial; the one before it is abandoned unless it was rated."""
+        """Begin a trial; the one before it is abandoned unless it was rated.
+
+        Raises:
+            WrongState: The models are being exchanged.
+        """
+        self._refuse_while_changing()
         before = await self.current(visitor)
         if before is not None and before.id in self._runs:
             self._runs[before.id].stop()
@@ -111,14 +157,15 @@ class Panel:
     async def ask(self, visitor: Visitor, trial_id: str | None, prompt: str) -> TrialView:
         """Put the next prompt to both models and return at once; `watch` follows the answers.
 
-        Without `trial_id` a new trial is begun.
+        Without `trial_id` a new trial is begun; also for one that nothing was asked in before its
+        models were exchanged.
 
         Raises:
             BadPrompt: Nothing to ask, or too long; the trial is as it was.
             TrialError: The trial can't be asked now.
         """
         prompt = _checked_prompt(prompt)
-        if trial_id is None:
+        if trial_id is None or await self._is_outdated(visitor, trial_id):
             trial_id = (await self.new_trial(visitor)).id
 
         def open_turn(session: Session) -> _Opened:
@@ -204,12 +251,21 @@ class Panel:
         await self._write(save)
         return await self._view(visitor, trial_id)
 
+    async def _is_outdated(self, visitor: Visitor, trial_id: str) -> bool:
+        def outdated(session: Session) -> bool:
+            trial = _load(session, visitor, trial_id)
+            unasked = trial.state is TrialState.DRAFTING and not trial.turns
+            return unasked and trial.pair != self._pair
+
+        return await self._read(outdated)
+
     # --- one turn -------------------------------------------------------------------------------
 
     async def _start(self, trial_id: str, opening: Callable[[Session], _Opened]) -> TrialView:
         """Open answers in the database, then have them written by a task of their own."""
         if not _is_id(trial_id):
             raise TrialNotFound
+        self._refuse_while_changing()
         if trial_id in self._answering:
             raise WrongState("answering", "This trial is being answered already.")
         self._answering.add(trial_id)
@@ -294,7 +350,7 @@ class Panel:
 
     async def _view(self, visitor: Visitor, trial_id: str) -> TrialView:
         """Return the rater's trial as the database has it."""
-        view = await self._read(lambda session: view_of(_load(session, visitor, trial_id)))
+        view = await self._read(lambda session: self._view_of(_load(session, visitor, trial_id)))
         return await self._settled(visitor, view)
 
     async def _settled(self, visitor: Visitor, view: TrialView) -> TrialView:
@@ -309,9 +365,12 @@ class Panel:
         def settle(session: Session) -> TrialView:
             trial = self._own_trial(session, visitor, view.id)
             record.reveal(trial)
-            return view_of(trial)
+            return self._view_of(trial)
 
         return await self._write(settle)
+
+    def _view_of(self, trial: Trial) -> TrialView:
+        return replace(view_of(trial), other_models=trial.pair != self._pair)
 
     # --- inside a transaction -------------------------------------------------------------------
 

@@ -108,7 +108,11 @@ class RatingView:
 
 @dataclass(frozen=True)
 class TrialView:
-    """One trial, with exactly what its rater may know now."""
+    """One trial, with exactly what its rater may know now.
+
+    Attributes:
+        other_models: It was begun with models that are no longer there: nothing can be asked in it.
+    """
 
     id: str
     state: TrialState
@@ -117,6 +121,7 @@ class TrialView:
     draft: Mapping[str, Any] | None = None
     rating: RatingView | None = None
     reveal: Mapping[Side, Identity] | None = None
+    other_models: bool = False
 
     @property
     def to_retry(self) -> tuple[Side, ...]:

@@ -33,8 +33,8 @@ def build(panel: Panel, database: Database) -> None:
         """Ask both models; gives the trial again and again until both answers are complete."""
         with shown_errors(request):
             visitor = visitor_of(request)
-            await panel.ask(visitor, trial, prompt)
-            async for view in panel.watch(visitor, trial):
+            asked = await panel.ask(visitor, trial, prompt)
+            async for view in panel.watch(visitor, asked.id):
                 yield as_plain(view)
 
     async def retry(

@@ -11,7 +11,9 @@ from typing import Any
 
 import gradio as gr
 
-from backends.supervisor import State, Status
+from backends.backend import State, Status
+from backends.catalog import MODELS
+from backends.lineup import Lineup
 from db import Side, TrialState
 from rating import packs
 from rating.session import Panel
@@ -24,7 +26,6 @@ from ui.visitor import visitor_of
 
 STATUS_INTERVAL_S = 2.0
 
-Statuses = Callable[[], Sequence[Status]]
 Page = tuple[Any, ...]
 
 
@@ -49,7 +50,7 @@ class _Parts:
         return list(vars(self).values())
 
 
-def build(blocks: gr.Blocks, panel: Panel, statuses: Statuses) -> None:
+def build(blocks: gr.Blocks, panel: Panel, lineup: Lineup) -> None:
     """Lay out the page in `blocks`, which is open, and connect its events."""
     header = markup.component(js_on_load="window.twopane.attachHeader(element)")
     mode = markup.component()
@@ -82,7 +83,7 @@ def build(blocks: gr.Blocks, panel: Panel, statuses: Statuses) -> None:
         *(trial, left, right, left_foot, right_foot, retry_left, retry_right, ask, stop, new),
         *(reveal, rating),
     )
-    _connect_head(blocks, panel, statuses, (header, mode, suggestions, left, right), status)
+    _connect_head(blocks, panel, lineup, (header, suggestions, left, right), (mode, status))
     events = _Events(panel)
     _connect_turns(blocks, events, parts, prompt, asked)
     _connect_rating(events, parts)
@@ -114,27 +115,28 @@ def _pane(side: Side) -> tuple[gr.Chatbot, gr.HTML, gr.Button]:
 def _connect_head(
     blocks: gr.Blocks,
     panel: Panel,
-    statuses: Statuses,
+    lineup: Lineup,
     fixed: Sequence[gr.components.Component],
-    status: gr.HTML,
+    changing: Sequence[gr.components.Component],
 ) -> None:
-    tiny = any(model.builtin for model in panel.models)
-
     def head(request: gr.Request) -> Page:
         t = _texts(request)
         empty = gr.update(placeholder=t("pane_empty"))
         return (
             markup.header(t, "compare"),
-            markup.mode(t, blind=panel.blind, tiny=tiny),
             markup.suggestions(t, packs.suggested(t.language)),
             *(empty, empty),
         )
 
-    def readiness(request: gr.Request) -> str:
-        return _status_line(_texts(request), statuses())
+    def readiness(request: gr.Request) -> tuple[str, str]:
+        t = _texts(request)
+        tiny = any(model.builtin for model in panel.models)  # the models may be exchanged
+        statuses = [backend.status for backend in lineup.backends]
+        return markup.mode(t, blind=panel.blind, tiny=tiny), _status_line(t, statuses)
 
     blocks.load(head, None, list(fixed), **PRIVATE)
-    gr.on([blocks.load, gr.Timer(STATUS_INTERVAL_S).tick], readiness, None, status, **PRIVATE)
+    ticks = [blocks.load, gr.Timer(STATUS_INTERVAL_S).tick]
+    gr.on(ticks, readiness, None, list(changing), **PRIVATE)
 
 
 def _connect_turns(
@@ -231,7 +233,7 @@ class _Events:
         return self._page(view, request)
 
     def _page(self, view: TrialView | None, request: gr.Request) -> Page:
-        return _page(_texts(request), view, self._panel.models)
+        return _page(_texts(request), view)
 
 
 def _sent(event: gr.EventData) -> tuple[str, Any]:
@@ -243,13 +245,13 @@ def _sent(event: gr.EventData) -> tuple[str, Any]:
 # --- what a trial looks like ----------------------------------------------------------------------
 
 
-def _page(t: Texts, view: TrialView | None, models: Sequence[Any]) -> Page:
+def _page(t: Texts, view: TrialView | None) -> Page:
     """Return the value of every part of the page, in the order of `_Parts`."""
     if view is None:
         view = TrialView(id="", state=TrialState.DRAFTING, blind=True)
-    retryable = () if view.streaming else view.to_retry
-    tiny = {model.key for model in models if model.builtin}
+    retryable = () if view.streaming or view.other_models else view.to_retry
     shown = {identity.model_key for identity in (view.reveal or {}).values()}
+    askable = view.state is TrialState.RATEABLE and not view.other_models
     return (
         view.id,
         _messages(view, Side.LEFT),
@@ -259,12 +261,10 @@ def _page(t: Texts, view: TrialView | None, models: Sequence[Any]) -> Page:
         gr.update(value=t("retry_left"), visible=Side.LEFT in retryable),
         gr.update(value=t("retry_right"), visible=Side.RIGHT in retryable),
         # An update without the label would lose one that the browser translates.
-        gr.update(
-            value=t("ask"), interactive=view.state in (TrialState.DRAFTING, TrialState.RATEABLE)
-        ),
+        gr.update(value=t("ask"), interactive=view.state is TrialState.DRAFTING or askable),
         gr.update(value=t("stop"), interactive=view.streaming),
         gr.update(value=t("new_trial"), variant="primary" if view.rating else "secondary"),
-        markup.reveal(t, view, tiny=bool(shown & tiny)),
+        markup.reveal(t, view, tiny=any(key in MODELS and MODELS[key].builtin for key in shown)),
         markup.rating_form(t, view),
     )
 

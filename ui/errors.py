@@ -9,6 +9,9 @@ from contextlib import contextmanager
 
 import gradio as gr
 
+from backends.catalog import UnknownModel
+from backends.hub.amounts import bytes_text
+from backends.memory import DoesNotFit
 from db import DatabaseError
 from rating.errors import TrialError
 from ui.language import language_of, texts_in
@@ -17,13 +20,27 @@ from ui.visitor import connection_of
 logger = logging.getLogger(__name__)
 
 
+class Refused(Exception):  # noqa: N818 -- it is what happened
+    """A page won't do it; `code` names the text that says why, `details` fills it in."""
+
+    def __init__(self, code: str, **details: object) -> None:
+        super().__init__(code)
+        self.code = code
+        self.details = details
+
+
 @contextmanager
 def shown_errors(request: gr.Request) -> Iterator[None]:
     """Turn every error into a message on the page that says no more than a visitor may know."""
     try:
         yield
-    except TrialError as error:
+    except (TrialError, Refused) as error:
         raise _plain_error(request, error.code, **error.details) from error
+    except UnknownModel as error:
+        raise _plain_error(request, "unknown_model", reason=error) from error
+    except DoesNotFit as error:
+        needed, free = bytes_text(error.fit.needed_bytes), bytes_text(error.fit.free_bytes)
+        raise _plain_error(request, "does_not_fit", needed=needed, free=free) from error
     except DatabaseError as error:
         logger.exception("the database failed")
         raise _plain_error(request, "database_trouble") from error

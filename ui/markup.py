@@ -40,7 +40,7 @@ def component(**options: Any) -> gr.HTML:
     return gr.HTML(apply_default_css=False, **options)
 
 
-def header(t: Texts, here: Literal["compare", "summary"]) -> str:
+def header(t: Texts, here: Literal["compare", "summary", "models"]) -> str:
     """Return the page's header with its switches."""
     other = Language.EN if t.language is Language.ZH else Language.ZH
     return render("header", t, here=here, other_language=other)
@@ -119,6 +119,9 @@ def rating_form(t: Texts, view: TrialView) -> str:
 
 
 def _hint(view: TrialView) -> str:
+    if view.other_models and view.rating is None and view.turns:
+        rateable = view.state is TrialState.RATEABLE
+        return "hint_other_pair" if rateable else "hint_other_pair_unfinished"
     if view.to_retry and not view.streaming:
         return "hint_retry"
     return "reveal_final" if view.rating else f"hint_{view.state}"

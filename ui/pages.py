@@ -2,10 +2,11 @@
 
 import gradio as gr
 
+from backends.lineup import Lineup
 from db import Database
 from rating.session import Panel
-from ui import api, compare, summary
-from ui.compare import Statuses
+from ui import api, compare, models, summary
+from ui.operator import Operator
 
 _EVENTS = 1_000
 """Events at a time. Each page that watches an answer holds one; of Gradio's 40, nobody could save
@@ -14,18 +15,29 @@ while 40 raters watch."""
 _SESSIONS = 1_000
 """Page loads that Gradio remembers, at 87 kB each (2026-11-22); what lasts is in the database."""
 
-PATHS = ("/", f"/{summary.PATH}")
+PATHS = ("/", f"/{summary.PATH}", f"/{models.PATH}")
 
 
-def build_pages(panel: Panel, database: Database, statuses: Statuses) -> gr.Blocks:
-    """Return the pages with their events; serving them is `web`'s."""
+def build_pages(
+    panel: Panel, database: Database, lineup: Lineup, *, operator_key: str | None = None
+) -> gr.Blocks:
+    """Return the pages with their events; serving them is `web`'s.
+
+    Args:
+        panel: What the pages ask.
+        database: What the summary is made of.
+        lineup: What runs the panel's models.
+        operator_key: What makes a visitor the operator; see `ui.operator`.
+    """
     blocks = gr.Blocks(title="Twopane", analytics_enabled=False, delete_cache=(3600, 3600))
     blocks.max_threads = _EVENTS
     blocks.state_session_capacity = _SESSIONS
     with blocks:
         api.build(panel, database)  # first, since the pages' events would take its names
-        compare.build(blocks, panel, statuses)
+        compare.build(blocks, panel, lineup)
     with blocks.route("Summary", summary.PATH, show_in_navbar=False):
         summary.build(blocks, panel, database)
+    with blocks.route("Models", models.PATH, show_in_navbar=False):
+        models.build(blocks, panel, lineup, Operator(operator_key))
     blocks.queue(api_open=False, default_concurrency_limit=None)
     return blocks

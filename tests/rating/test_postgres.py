@@ -7,7 +7,8 @@ import pytest
 
 from db import Database, Dimension, Preference, Side, TrialState, queries
 from rating import record
-from rating.errors import WrongState
+from rating.errors import PairInUse, WrongState
+from rating.run import ChatModel
 from rating.trial import RatingView, move
 from tests.db import rows
 from tests.db.postgres import running_server
@@ -70,3 +71,18 @@ async def test_a_whole_trial_goes_as_on_sqlite(stage: Stage) -> None:
     saved = await stage.panel.rate(ANN, trial, entries())
     assert saved.state is TrialState.REVEALED
     assert (await stage.panel.new_trial(ANN)).id != trial
+
+
+async def test_a_pair_in_use_keeps_its_models_as_on_sqlite(stage: Stage) -> None:
+    first, second = stage.models.values()
+
+    async def exchange() -> tuple[ChatModel, ChatModel]:
+        return first, second
+
+    await stage.panel.change_models(exchange)
+    trial = (await stage.panel.new_trial(ANN)).id
+    await stage.ask(trial)
+    with pytest.raises(PairInUse):
+        await stage.panel.change_models(exchange)
+    await stage.panel.rate(ANN, trial, entries())
+    await stage.panel.change_models(exchange)

@@ -175,3 +175,19 @@ def test_live_timing_is_shown_only_where_the_view_has_it(t: Texts) -> None:
     view = view.with_last_answers({Side.LEFT: timed, Side.RIGHT: streaming})
     assert "10.0" in markup.foot(t, view, Side.LEFT)
     assert "tp-timing" not in markup.foot(t, view, Side.RIGHT)
+
+
+@pytest.mark.parametrize(
+    ("state", "hint"),
+    [
+        (TrialState.RATEABLE, "hint_other_pair"),
+        (TrialState.ANSWERING, "hint_other_pair_unfinished"),
+    ],
+)
+def test_a_trial_whose_models_are_gone_says_what_can_still_be_done(
+    t: Texts, state: TrialState, hint: str
+) -> None:
+    assert t(hint) not in unescape(markup.rating_form(t, trial(state=state)))
+    assert t(hint) in unescape(
+        markup.rating_form(t, replace(trial(state=state), other_models=True))
+    )

@@ -16,7 +16,8 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from backends.catalog import resolve
-from backends.supervisor import RemoteModel, State, Status
+from backends.lineup import Lineup
+from backends.supervisor import RemoteModel
 from db import Database
 from rating.session import Panel
 from ui.pages import PATHS, build_pages
@@ -42,9 +43,12 @@ class Parts:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def pages(database: Database) -> gr.Blocks:
     """The pages; made in a running loop, since Gradio would leave loops of its own behind."""
-    first, second = (RemoteModel(resolve(f"http://127.0.0.1:9/v1#{name}")) for name in NAMES)
-    panel = Panel(database, (first, second), blind=True)
-    return build_pages(panel, database, lambda: [Status(State.LOADING, progress=0.5)] * 2)
+    first, second = (resolve(f"http://127.0.0.1:9/v1#{name}") for name in NAMES)
+    lineup = Lineup(
+        (first, second), lambda models, _: (RemoteModel(models[0]), RemoteModel(models[1]))
+    )
+    panel = Panel(database, lineup.backends, blind=True)
+    return build_pages(panel, database, lineup)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -106,7 +110,7 @@ def test_every_response_keeps_the_browser_from_other_hosts(visitor: TestClient, 
     assert response.headers["x-content-type-options"] == "nosniff"
 
 
-@pytest.mark.parametrize("path", ["/", "/config", "/gradio_api/info"])
+@pytest.mark.parametrize("path", [*PATHS, "/config", "/gradio_api/info"])
 def test_no_model_is_named_before_a_rating(visitor: TestClient, path: str) -> None:
     said = visitor.get(path).text.lower()
     for hidden in ("qwen", "chatglm", "127.0.0.1:9"):
@@ -182,8 +186,9 @@ def test_monitors_may_ask_with_head(visitor: TestClient, path: str) -> None:
 
 def test_the_page_names_the_version_of_its_script_and_style(visitor: TestClient) -> None:
     html = visitor.get("/").text
-    files = re.findall(r"/twopane/(?:panel\.js|page\.css)\?[0-9a-f]{8}", html)
-    assert len(files) == 2
+    files = re.findall(r"/twopane/(?:panel\.js|stream\.js|page\.css)\?[0-9a-f]{8}", html)
+    assert len(files) == 3
+    assert html.index("/twopane/stream.js") < html.index('type="module"')  # before Gradio's own
     assert all(visitor.get(file).status_code == 200 for file in files)
 
 

@@ -1,0 +1,154 @@
+"""What the models page says of models: everything that is known, in both languages, escaped."""
+
+import asyncio
+from dataclasses import replace
+from html import unescape
+
+import pytest
+
+from backends.backend import Backend, State
+from backends.catalog import MODELS, Model, Source, resolve
+from backends.client import Endpoint
+from backends.hub import Download
+from backends.memory import Fit
+from db import Language
+from ui import model_markup
+from ui.language import Texts, texts_in
+
+QWEN, CHATGLM = MODELS["qwen1.5-0.5b-chat"], MODELS["chatglm-6b-int4"]
+ELSEWHERE = "http://10.1.2.3:8000/v1#llama3"
+GB = 1_000_000_000
+
+
+class Told(Backend):
+    """A backend that is in whatever state a test says: a real one takes its own time."""
+
+    def told(self, state: State, **more: object) -> "Told":
+        self._become(state, **more)  # type: ignore[arg-type]
+        return self
+
+    async def _keep_up(self) -> None:
+        await asyncio.sleep(0)
+
+    def _endpoint(self) -> Endpoint:
+        return Endpoint("http://127.0.0.1:9/v1", self.model.key)
+
+
+@pytest.fixture(params=Language)
+def t(request: pytest.FixtureRequest) -> Texts:
+    return texts_in(request.param)
+
+
+def states(t: Texts, backend: Backend, need_bytes: int = 2 * GB) -> str:
+    fit = Fit(((backend.model.title, need_bytes),), free_bytes=20 * GB)
+    return unescape(model_markup.states(t, [backend], fit))
+
+
+def table(t: Texts, *models: Model, places: bool = True) -> str:
+    return unescape(model_markup.table(t, [Told(model) for model in models], places=places))
+
+
+@pytest.mark.parametrize("state", State)
+def test_each_state_has_its_words(t: Texts, state: State) -> None:
+    html = states(t, Told(QWEN).told(state))
+    assert t(f"state_{state}") in html
+    assert QWEN.title in html
+    assert "2.0 GB" in html
+    assert "20.0 GB" in html
+
+
+def test_loading_shows_stage_and_share(t: Texts) -> None:
+    html = states(t, Told(QWEN).told(State.LOADING, progress=0.42, detail="first step"))
+    assert 'value="0.420"' in html
+    assert "42 %" in html
+    assert t("stage_first_step") in html
+
+
+@pytest.mark.parametrize(("left_s", "left"), [(125.0, "2 min"), (None, None)])
+def test_a_download_shows_bytes_of_the_total_speed_and_time_left(
+    t: Texts, left_s: float | None, left: str | None
+) -> None:
+    source = Source("modelscope", "ZhipuAI/ChatGLM-6B-Int4")
+    download = Download(source, 2 * GB, 4 * GB, 16_000_000.0, left_s)
+    backend = Told(CHATGLM).told(State.LOADING, progress=0.5, detail="download", download=download)
+    html = states(t, backend)
+    assert t("bytes_of", done="2.0 GB", total="4.0 GB") in html
+    assert "16.0 MB/s" in html
+    assert "ModelScope ZhipuAI/ChatGLM-6B-Int4" in html
+    assert 'value="0.500"' in html
+    assert (t("time_left", time=left) in html) if left else ("None" not in html)
+
+
+def test_a_failure_shows_its_reason_and_the_restarts_and_no_bar(t: Texts) -> None:
+    backend = Told(QWEN).told(State.RESTARTING, restarts=2, detail="was ended by SIGKILL")
+    assert t("need_and_restarts", need="2.0 GB", n=2) in states(t, backend)
+    html = states(t, backend.told(State.FAILED, detail="no <weights>"))
+    assert "no <weights>" in html
+    assert "<progress" not in html
+
+
+def test_what_nobody_knows_is_said_to_be_unknown(t: Texts) -> None:
+    assert t("need_unknown") in states(t, Told(QWEN), need_bytes=0)
+    assert t("need_elsewhere") in states(t, Told(resolve(ELSEWHERE)), need_bytes=0)
+    html = table(t, resolve("someone/some-model"))
+    assert html.count(t("unknown")) >= 5
+    assert t("newest") in html
+
+
+def test_models_of_a_hub_show_repository_and_revision(t: Texts) -> None:
+    html = table(t, CHATGLM, places=False)
+    for source in CHATGLM.sources:
+        assert f"{source.repo} @ {source.revision or t('newest')}" in html
+    assert t("size_to_download", size="3.9 GB") in html
+    assert "6,173,286,400" in html
+    assert "ChatGLM-6B Model License" in html
+
+
+def test_chatglm_has_the_context_of_its_config_beside_the_article_s(t: Texts) -> None:
+    html = table(t, CHATGLM)
+    assert t("context_tokens", n="2,048") in html
+    assert t("context_article", said="8K") in html
+
+
+def test_every_row_of_the_article_s_table_is_there_with_its_source(t: Texts) -> None:
+    html = table(t, QWEN, CHATGLM)
+    for model in (QWEN, CHATGLM):
+        for row in model.properties:
+            assert (row.zh if t.language is Language.ZH else row.en) in html
+            assert t(f"prop_{row.key}") in html
+    assert t("article_table") in html
+    assert "config.json, max_sequence_length" in html
+
+
+def test_a_model_that_the_article_doesn_t_have_gets_no_such_table(t: Texts) -> None:
+    assert t("article_says") not in table(t, MODELS["tiny-qwen"], resolve(ELSEWHERE))
+
+
+def test_folders_and_addresses_of_this_machine_are_for_the_operator_alone(t: Texts) -> None:
+    folder = MODELS["tiny-qwen"].folder
+    assert folder is not None
+    local = replace(MODELS["tiny-qwen"], builtin=False, folder=folder, adapter=folder / "tuned")
+    open_, closed = (table(t, local, resolve(ELSEWHERE), places=places) for places in (True, False))
+    assert str(folder) in open_
+    assert "10.1.2.3:8000/v1" in open_
+    assert str(folder.parent) not in closed
+    assert "http" not in closed
+    assert t("with_adapter", adapter="tuned") in closed
+
+
+def test_what_doesn_t_fit_says_so_with_the_figures(t: Texts) -> None:
+    fit = Fit(((QWEN.title, 2 * GB), (CHATGLM.title, 6 * GB)), free_bytes=5 * GB)
+    html = unescape(model_markup.found(t, (QWEN, CHATGLM), fit))
+    assert t("fits_not") in html
+    assert t("memory_both", needed="8.0 GB", free="5.0 GB") in html
+    assert t("fits") in unescape(
+        model_markup.found(t, (QWEN, CHATGLM), replace(fit, free_bytes=9 * GB))
+    )
+
+
+def test_what_a_model_calls_itself_stays_text(t: Texts) -> None:
+    hostile = replace(QWEN, title="<img src=x onerror=alert(1)>", key="<b>", sources=())
+    assert "<img" not in model_markup.table(t, [Told(hostile)], places=True)
+    fit = Fit((("<img>", 0),), 0)
+    assert "<img" not in model_markup.states(t, [Told(hostile)], fit)
+    assert "<img" not in model_markup.found(t, [hostile], fit)

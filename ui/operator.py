@@ -1,0 +1,95 @@
+"""Who runs the panel: may see how the models are doing, and exchange them.
+
+With a key that was set: who has entered it. Without one: who visits straight from this machine.
+Knows nothing of pages or models.
+"""
+
+import hmac
+import ipaddress
+import time
+from collections.abc import Callable
+
+from starlette.requests import HTTPConnection
+
+from ui.errors import Refused
+from ui.visitor import known_id
+
+_TRIES = 5
+_TRY_EVERY_S = 2.0
+"""A key of 6 random letters would take 20 years to guess at that rate."""
+
+_FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
+
+
+class Operator:
+    """Tells the operator from other visitors. What is admitted lasts until the app is restarted."""
+
+    def __init__(self, key: str | None, clock: Callable[[], float] = time.monotonic) -> None:
+        """`key` is what the operator must know; None or "" trusts this machine instead."""
+        self._key = key or ""
+        self._clock = clock
+        self._admitted: set[str] = set()
+        self._tries_left, self._counted_s = float(_TRIES), clock()
+
+    @property
+    def has_key(self) -> bool:
+        """Whether a key makes the operator."""
+        return bool(self._key)
+
+    def admits(self, connection: HTTPConnection) -> bool:
+        """Whether the request comes from the operator."""
+        if self.has_key:
+            return known_id(connection) in self._admitted
+        return _is_from_this_machine(connection)
+
+    def check(self, connection: HTTPConnection) -> None:
+        """Raise Refused unless the request comes from the operator."""
+        if not self.admits(connection):
+            raise Refused("operator_only")
+
+    def enter(self, connection: HTTPConnection, key: object) -> None:
+        """Admit the visitor who knows the key.
+
+        Raises:
+            Refused: It is another one; too many were tried, by whomever; no key was set, or the
+                browser takes no cookie to be known by.
+        """
+        visitor = known_id(connection)
+        if not self.has_key or visitor is None:
+            raise Refused("operator_only")
+        self._count_try()
+        if not hmac.compare_digest(_bytes(str(key).strip()), _bytes(self._key)):
+            raise Refused("wrong_key")
+        self._admitted.add(visitor)
+
+    def _count_try(self) -> None:
+        now_s = self._clock()
+        regained = (now_s - self._counted_s) / _TRY_EVERY_S
+        self._tries_left, self._counted_s = min(self._tries_left + regained, _TRIES), now_s
+        if self._tries_left < 1:
+            raise Refused("too_many_keys")
+        self._tries_left -= 1
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")  # a browser may send half a character
+
+
+def _is_from_this_machine(connection: HTTPConnection) -> bool:
+    """Whether nothing stands between the visitor's browser and this machine.
+
+    The host is looked at as well: a page of another site can give its own name this address.
+    """
+    if connection.client is None or any(name in connection.headers for name in _FORWARDED):
+        return False
+    host = connection.url.hostname or ""
+    return _is_loopback(connection.client.host) and (host == "localhost" or _is_loopback(host))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)
