@@ -1,4 +1,4 @@
-# Twopane with the built-in pair; ratings are in the volume /data.
+# Twopane with the built-in pair; ratings, and weights that are fetched, are in the volume /data.
 #   docker build -t twopane . && docker run -p 7860:7860 -v twopane:/data twopane
 FROM python:3.11-slim
 
@@ -10,7 +10,8 @@ ENV PYTHONUNBUFFERED=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     TWOPANE_HOST=0.0.0.0 \
     TWOPANE_PORT=7860 \
-    TWOPANE_DATABASE_URL=sqlite:////data/twopane.db
+    TWOPANE_DATABASE_URL=sqlite:////data/twopane.db \
+    TWOPANE_CACHE=/data/cache
 
 RUN useradd --uid 1000 --create-home twopane && install -d -o twopane -g twopane /data
 WORKDIR /home/twopane/app

@@ -2,6 +2,7 @@
 # make test   set up, then run all tests (installs Chromium and PostgreSQL with apt where missing)
 # make check  lint, format, types           make fix     mend what can be mended by itself
 # make bench  cost of the app beside the bare model server, in ratios (not in CI)
+# make bench-weights  the published pair at full size, random weights: load seconds, memory (not in CI)
 # make crash  kill -9 straight after "saved", 200 times (not in CI)
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -14,7 +15,7 @@ ARGS   ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: run test check fix bench crash clean
+.PHONY: run test check fix bench bench-weights crash clean
 
 run: $(VENV)/.run
 	$(BIN)/python app.py serve $(ARGS)
@@ -34,6 +35,9 @@ fix: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.overhead $(ARGS)
+
+bench-weights: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.weights $(ARGS)
 
 crash: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.crash $(ARGS)
