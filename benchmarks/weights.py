@@ -2,7 +2,7 @@
 
     python -m benchmarks.weights --folder build/weights
 
-Makes a ChatGLM-6B int4 checkpoint and a Qwen1.5-0.5B one in their published forms (5 GB, once), then
+Makes a ChatGLM-6B int4 checkpoint and a Qwen1.5-0.5B one in published form (5 GB, once), then
 starts the app with both: for the first time, when weights are converted; again with the files out
 of the system's file cache; and again with them in it. Prints the seconds from the app's start to
 each model's readiness and the peak memory of each model's process, beside the article's figures.
