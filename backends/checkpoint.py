@@ -18,8 +18,7 @@ _ADAPTER_CONFIG = "adapter_config.json"
 _SAMPLE_BYTES = 16_384
 _SAMPLES = 64
 _BITS = {"float32": 32, "float16": 16, "bfloat16": 16, "float8_e4m3fn": 8}
-# What the families that transformers knows call the longest sequence.
-_CONTEXT_KEYS = (
+CONTEXT_KEYS = (
     "max_position_embeddings",
     "n_positions",
     "max_sequence_length",
@@ -28,6 +27,7 @@ _CONTEXT_KEYS = (
     "model_max_length",
     "n_ctx",
 )
+"""Where a config says how long a sequence may be, most usual first; some types have no limit."""
 
 Family = Literal["qwen2", "chatglm", "transformers"]
 
@@ -142,7 +142,7 @@ def _family_and_context(folder: Path, config: dict[str, object]) -> tuple[Family
 
 
 def _context(config: dict[str, object]) -> int:
-    found = [value for key in _CONTEXT_KEYS if isinstance(value := config.get(key), int)]
+    found = [value for key in CONTEXT_KEYS if isinstance(value := config.get(key), int)]
     return max(found[:1], default=0)
 
 

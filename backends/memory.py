@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from backends.amounts import bytes_text
 from backends.catalog import Model
 
 _GB = 1_000_000_000
@@ -28,11 +29,11 @@ class DoesNotFit(Exception):  # noqa: N818 -- reads as what it is
     """Models need more memory than is free; `fit` has the figures."""
 
     def __init__(self, fit: "Fit") -> None:
-        each = ", ".join(f"{name} {in_gb(need)}" for name, need in fit.per_model if need)
+        each = ", ".join(f"{name} {bytes_text(need)}" for name, need in fit.per_model if need)
         super().__init__(
-            f"Not enough memory: {in_gb(fit.needed_bytes)} needed ({each}), "
-            f"{in_gb(fit.free_bytes)} free. Close other programs, choose smaller models, or load "
-            "them all the same (--force): then the system may end one of them."
+            f"Not enough memory: {bytes_text(fit.needed_bytes)} needed ({each}), "
+            f"{bytes_text(fit.free_bytes)} free. Close other programs, choose smaller models, or "
+            "load them all the same (--force): then the system may end one of them."
         )
         self.fit = fit
 
@@ -117,8 +118,3 @@ def private_bytes(pid: int) -> int:
     except psutil.Error:
         return 0
     return int(info.rss - getattr(info, "shared", 0))  # macOS doesn't tell what is shared
-
-
-def in_gb(size_bytes: int) -> str:
-    """Return a size in words, as "3.9 GB"."""
-    return f"{size_bytes / _GB:.1f} GB"

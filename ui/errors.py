@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import gradio as gr
 
+from backends.amounts import bytes_text
 from backends.catalog import UnknownModel
-from backends.hub.amounts import bytes_text
 from backends.memory import DoesNotFit
 from db import DatabaseError
 from rating.errors import TrialError

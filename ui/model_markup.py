@@ -6,9 +6,9 @@ Shows what it is given; who may see it is decided in `models`. All values are es
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from backends.amounts import bytes_text, duration_text
 from backends.backend import Backend, State, Status
 from backends.catalog import Model
-from backends.hub.amounts import bytes_text, duration_text
 from backends.hub.progress import HUB_TITLES
 from backends.memory import Fit
 from backends.properties import ARTICLE, Property

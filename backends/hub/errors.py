@@ -7,7 +7,7 @@ the log and never in them.
 from collections.abc import Sequence
 from pathlib import Path
 
-from backends.hub.amounts import bytes_text
+from backends.amounts import bytes_text
 
 
 class HubError(Exception):

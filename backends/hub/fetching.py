@@ -16,8 +16,8 @@ from typing import Any
 
 import filelock
 
+from backends.amounts import bytes_text, duration_text
 from backends.catalog import HUBS, Source
-from backends.hub.amounts import bytes_text, duration_text
 from backends.hub.caches import DEFAULT_BRANCHES, find, is_fetched, own_folder
 from backends.hub.checking import is_sound
 from backends.hub.errors import (

@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from backends.amounts import bytes_text, duration_text
 from backends.catalog import Source
-from backends.hub.amounts import bytes_text, duration_text
 
 logger = logging.getLogger(__name__)
 

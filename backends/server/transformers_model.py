@@ -24,6 +24,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from backends.checkpoint import CONTEXT_KEYS
 from backends.server.adapter import merge_adapter
 from backends.server.architecture import UNREADABLE, read_architecture
 from backends.server.batch import FlatBatch, KVCache, Span
@@ -35,7 +36,6 @@ from backends.server.template_tokenizer import load_tokenizer as load_template_t
 from backends.server.weights import Progress, read_json, read_tensors
 
 __all__ = [
-    "CONTEXT_KEYS",
     "TransformersCache",
     "TransformersNetwork",
     "fallback_id",
@@ -45,16 +45,6 @@ __all__ = [
     "read_defaults",
 ]
 
-# Where a config says how long a sequence may be, most usual first; some types have no limit.
-CONTEXT_KEYS = (
-    "max_position_embeddings",
-    "n_positions",
-    "max_sequence_length",
-    "max_seq_len",
-    "seq_length",
-    "model_max_length",
-    "n_ctx",
-)
 _CONTEXT = 2048
 _OTHER_INPUTS = ("vision_config", "audio_config", "image_token_id", "audio_token_id")
 # How far logits after a cache may be from those without one on average, as a share of their spread.

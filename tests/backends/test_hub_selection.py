@@ -2,7 +2,7 @@
 
 import pytest
 
-from backends.hub.amounts import bytes_text, duration_text
+from backends.amounts import bytes_text, duration_text
 from backends.hub.selection import RemoteFile, UnsafeName, select
 
 SETTINGS = ("config.json", "tokenizer.json", "tokenizer_config.json")

@@ -146,6 +146,6 @@ def test_what_needs_more_memory_than_is_free_is_not_loaded_unless_forced(tmp_pat
     with running_server(tmp_path) as server:
         status, health = server.wait_until_loaded()
     assert status == 500
-    assert "1300.5 GB needed" in health["error"]
+    assert "1.3 TB needed" in health["error"]
     with running_server(tmp_path, "--force") as server:
         assert "needed" not in server.wait_until_loaded()[1].get("error", "")
