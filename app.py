@@ -25,6 +25,7 @@ from typer.core import TyperGroup
 from backends import memory
 from backends.catalog import HUBS, PAIRS, UnknownModel, hub_order, resolve
 from backends.cores import threads_per_server
+from backends.hub import with_files
 from backends.lineup import Lineup, Models
 from backends.listening import listen
 from backends.memory import DoesNotFit
@@ -97,10 +98,10 @@ class Settings(BaseSettings):
         if self.pair not in PAIRS:
             raise UnknownModel(f"There is no pair {self.pair!r}. Give one of: {', '.join(PAIRS)}.")
         first, second = PAIRS[self.pair].models
-        models = (resolve(self.left or first), resolve(self.right or second))
-        if models[0].key == models[1].key:
-            raise UnknownModel(f"Both sides would be {models[0].key}. Give two different models.")
-        return models
+        left, right = resolve(self.left or first), resolve(self.right or second)
+        if left.key == right.key:
+            raise UnknownModel(f"Both sides would be {left.key}. Give two different models.")
+        return with_files(left), with_files(right)
 
 
 class _ServeByDefault(TyperGroup):
@@ -224,6 +225,8 @@ def _settings(**given: object) -> Settings:
     except ValidationError as error:
         lines = [f"{e['loc'][0]}: {e['msg']}" for e in error.errors()]
         raise _give_up("A setting is not possible. " + "; ".join(lines)) from error
+    if settings.cache is not None:  # it may stand in .env, which the servers don't read
+        os.environ["TWOPANE_CACHE"] = str(settings.cache.expanduser().resolve())
     logging.basicConfig(
         level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
@@ -238,8 +241,6 @@ def _give_up(reason: object) -> typer.Exit:
 
 
 def _make_backends(settings: Settings, models: Models, force: bool) -> tuple[Backend, Backend]:
-    if settings.cache is not None:  # it may stand in .env, which the servers don't read
-        os.environ["TWOPANE_CACHE"] = str(settings.cache.expanduser().resolve())
     threads = settings.threads or threads_per_server(models)
     options = ["--hubs", settings.hubs, *(["--force"] if force else [])]
     first, second = (

@@ -10,7 +10,9 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeGuard
+
+from backends.weight_files import weight_file_names
 
 _WEIGHTS = (".safetensors", ".bin")
 _SETTINGS = (".json", ".jinja", ".model", ".txt")
@@ -65,12 +67,13 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """
     try:
         config = _read_config(folder)
-        weights = _files(folder, _WEIGHTS)
+        names = weight_file_names([path.name for path in _files(folder, _WEIGHTS + _SETTINGS)])
+        weights = [folder / name for name in names]
         settings = _files(folder, _SETTINGS)
         if not weights:
             raise UnusableFolder(
-                f"{folder} holds no weights (*.safetensors or *.bin). Finish the download, or give "
-                "the folder that holds them."
+                f"{folder} holds no weights (model.safetensors or pytorch_model.bin, or their "
+                "shards with the index). Finish the download, or give the folder that holds them."
             )
         family, context = _family_and_context(folder, config)
         bits = _bits(config)
@@ -142,8 +145,13 @@ def _family_and_context(folder: Path, config: dict[str, object]) -> tuple[Family
 
 
 def _context(config: dict[str, object]) -> int:
-    found = [value for key in CONTEXT_KEYS if isinstance(value := config.get(key), int)]
-    return max(found[:1], default=0)
+    said = (config.get(key) for key in CONTEXT_KEYS)
+    return next((value for value in said if _is_length(value)), 0)
+
+
+def _is_length(value: object) -> TypeGuard[int]:
+    """Whether it is a number of tokens: not a bool, nor the "endless" of some tokenizers."""
+    return type(value) is int and 0 < value < 10**9
 
 
 def _bits(config: dict[str, object]) -> int:
@@ -157,7 +165,7 @@ def _bits(config: dict[str, object]) -> int:
 
 def _positive(folder: Path, config: dict[str, object], key: str) -> int:
     value = config.get(key)
-    if isinstance(value, int) and value > 0:
+    if _is_length(value):
         return value
     raise UnusableFolder(f"{folder / 'config.json'} gives no {key}. Download it again.")
 

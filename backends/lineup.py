@@ -52,8 +52,9 @@ class Lineup:
     async def change(self, models: Models, *, force: bool = False) -> None:
         """Put `models` in place of the present ones, and begin to start them.
 
-        A model that stays goes on running, unless it has failed: then it is started again. Returns
-        when those that leave are gone; whether the others can be loaded shows in their status.
+        A model that stays goes on running, unless it has failed or gets another share of the cores:
+        then it is started again. Returns when those that leave are gone; whether the others can be
+        loaded shows in their status.
 
         Raises:
             DoesNotFit: They need more memory than there will be, and `force` doesn't say to try.
@@ -62,14 +63,21 @@ class Lineup:
             if not force:
                 self.fit(models).check()
             fresh = self._make_backends(models, force)
-            staying = {
-                one.model.key: one
-                for one in self._backends
-                if one.status.state not in (State.FAILED, State.STOPPED)
-            }
-            first, second = (staying.get(one.model.key, one) for one in fresh)
+            first, second = (self._staying(one) or one for one in fresh)
             leaving = [one for one in self._backends if one not in (first, second)]
             logger.info("the models change to %s and %s", *(model.key for model in models))
             await asyncio.gather(*(backend.stop() for backend in leaving))
             self._backends = (first, second)
             await self.start()
+
+    def _staying(self, fresh: Backend) -> Backend | None:
+        """Return the present backend that does what `fresh` would do, if there is one."""
+        for one in self._backends:
+            running = one.status.state not in (State.FAILED, State.STOPPED)
+            if running and one.model.key == fresh.model.key and _threads(one) == _threads(fresh):
+                return one
+        return None
+
+
+def _threads(backend: Backend) -> int | None:
+    return backend.threads if isinstance(backend, ModelServer) else None

@@ -19,8 +19,9 @@ _CPU = Path("/proc/cpuinfo")
 
 # Python, torch and transformers with no weights: 0.4 to 0.5 GB (2026-11-22, Linux, torch 2.13).
 _PROCESS_BYTES = _GB // 2
-# Beside the weights: their conversion, keys and values of a conversation, one layer's work.
-_BESIDE = 0.3
+# Beside the weights: keys and values of a conversation, one layer's work, a first conversion. With
+# one question answered ChatGLM-6B int4 took 4.6 GB and Qwen1.5-0.5B 1.5 GB (`make bench-weights`).
+_BESIDE = 0.1
 _LARGE = 100_000_000
 """More 16-bit weights than this are kept as they are; see `backends.server.precision`."""
 

@@ -84,6 +84,8 @@ class ModelServer(Backend):
         """`options` are more of the server's own, such as `--force`."""
         super().__init__(model, patience)
         self._command = [*command(model, threads), *options]
+        self._threads = threads
+        self._was_ready = False
         self._process: ServerProcess | None = None
         self._port = 0
 
@@ -91,6 +93,11 @@ class ModelServer(Backend):
     def pid(self) -> int | None:
         """The id of the server's process; None while there is none."""
         return self._process.pid if self._process else None
+
+    @property
+    def threads(self) -> int:
+        """What it computes with."""
+        return self._threads
 
     def _endpoint(self) -> Endpoint:
         return Endpoint(f"http://127.0.0.1:{self._port}/v1", self.model.key)
@@ -115,7 +122,9 @@ class ModelServer(Backend):
     async def _serve_once(self) -> _End:
         """Start the server and return when it is no more."""
         try:
-            process = await ServerProcess.start(self.model.key, self._command)
+            # What has run before was weighed before: it isn't given up where memory is short now.
+            again = ["--force"] if self._was_ready and "--force" not in self._command else []
+            process = await ServerProcess.start(self.model.key, [*self._command, *again])
         except OSError as error:
             return _End(f"can't be started: {error}")
         self._process = process
@@ -136,6 +145,7 @@ class ModelServer(Backend):
             began_s = time.monotonic()
             if loading.done():
                 process.log_level = logging.DEBUG  # from now on its lines could quote a prompt
+                self._was_ready = True
                 self._become(State.READY)
             code = await death
             was_ready = loading.done()
@@ -184,12 +194,15 @@ class ModelServer(Backend):
 
 
 async def _ask_health(client: httpx2.AsyncClient) -> _Health | None:
-    """Return what the server says, None while it says nothing that can be understood."""
+    """Return what the server says, None while it says nothing."""
     try:
         return _Health.model_validate_json((await client.get("/health")).content)
-    except (httpx2.HTTPError, ValidationError) as error:
+    except httpx2.HTTPError as error:
         logger.debug("No health from %s: %r", client.base_url, error)
         return None
+    except ValidationError as error:
+        logger.warning("The health of %s can't be understood: %s", client.base_url, error)
+        return _Health(status="failed", error="what the model server says can't be understood")
 
 
 def _exit_reason(code: int, last_words: str) -> str:

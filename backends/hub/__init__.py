@@ -1,9 +1,9 @@
 """Weights from where they are published: found in a cache, else fetched from ModelScope or HF.
 
-`find` looks at this machine only; `fetch` finds, and downloads what isn't there. Both take the
-sources of one model (`backends.catalog.Source`) and return a folder that is whole. Loads nothing,
-runs nothing that it fetches, and knows neither families nor precisions; a folder that the user
-names is resolved before anyone asks here.
+`find` and `with_files` look at this machine only; `fetch` finds, and downloads what isn't there.
+They take the sources of one model (`backends.catalog.Source`), or the model itself, and give a
+folder that is whole, or what its files say. Loads nothing, runs nothing that it fetches, and knows
+neither families nor precisions; a folder that the user names is resolved before anyone asks here.
 
 **What is fetched** are the files that a model is loaded from, never code: see `selection`.
 
@@ -47,6 +47,7 @@ from backends.hub.errors import (
     Unwritable,
 )
 from backends.hub.fetching import fetch
+from backends.hub.present import with_files
 from backends.hub.progress import Download
 
 __all__ = [
@@ -62,4 +63,5 @@ __all__ = [
     "Unwritable",
     "fetch",
     "find",
+    "with_files",
 ]

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 ANSWER = ("你好", "！很高兴", "见到你", "。")
@@ -57,11 +58,18 @@ class FakeServer(ThreadingHTTPServer):
         self.requests: list[dict[str, Any]] = []
         self.closed_early = 0
 
+        only_forced = options.only_forced
+        self._refuses = only_forced and only_forced.exists() and not options.force
+
     def health(self) -> tuple[int, dict[str, Any]]:
         """Status and body of `GET /health`."""
         progress = (time.monotonic() - self.start_s) / (self.options.load_s or 1e-9)
+        if self.options.health:
+            return 200, json.loads(self.options.health)
         if self.options.fail_load:
             return 500, {"status": "failed", "error": self.options.fail_load}
+        if self._refuses:
+            return 500, {"status": "failed", "error": "too large"}
         if progress < 1:
             return 503, {"status": "loading", "progress": round(progress, 2), "stage": "weights"}
         return 200, {"status": "ready"}
@@ -148,6 +156,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--watch-parent", action="store_true")
     parser.add_argument("--key", help="the only key that is let in")
     parser.add_argument("--load-s", type=float, default=0.0)
+    parser.add_argument("--force", action="store_true")
+    parser.add_argument("--only-forced", type=Path, help="once it exists, load only with --force")
+    parser.add_argument("--health", help="what it says of its health instead of the truth")
     parser.add_argument("--fail-load", help="the error that loading ends in")
     parser.add_argument("--exit-at-start", type=int, help="exit at once with this code")
     parser.add_argument("--ignore-sigterm", action="store_true")

@@ -118,6 +118,7 @@ def test_chatglm_of_the_first_version_is_known_by_its_config(checkpoint: Path) -
         ({"model_type": "llama", "max_position_embeddings": 512}, 512),
         ({"model_type": "gpt2", "n_positions": 256, "n_ctx": 128}, 256),
         ({"model_type": "bloom"}, 0),
+        ({"model_type": "x", "n_positions": -5, "n_ctx": True, "model_max_length": 10**30}, 0),
     ],
 )
 def test_a_model_of_another_family_is_left_to_transformers(
@@ -276,6 +277,13 @@ def test_a_config_that_will_not_do_is_refused_in_words(
 ) -> None:
     (checkpoint / "config.json").write_text(config, encoding="latin-1")
     assert words in refusal(checkpoint)
+
+
+def test_weights_that_are_not_loaded_do_not_count(checkpoint: Path) -> None:
+    before = resolve(str(checkpoint))
+    for name in ("consolidated.safetensors", "optimizer.bin", "training_args.bin"):
+        (checkpoint / name).write_bytes((checkpoint / "model.safetensors").read_bytes())
+    assert resolve(str(checkpoint)) == before
 
 
 def test_a_folder_without_config_or_weights_is_refused_in_words(checkpoint: Path) -> None:

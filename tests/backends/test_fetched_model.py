@@ -9,6 +9,8 @@ import pytest
 from backends.backend import State, Status
 from backends.catalog import MODELS, resolve
 from backends.client import Finish, Message, ModelUnavailable, stream_answer
+from backends.hub import fetch, with_files
+from backends.memory import needed_bytes
 from backends.supervisor import ModelServer
 from tests.backends.hub_server import HubServer, Trouble, forget_settings, running_hub
 
@@ -68,6 +70,16 @@ async def test_a_model_at_a_hub_is_fetched_loaded_and_answers(
     assert model.folder is not None
     stream = stream_answer(server.endpoint, [Message("user", "你好")], model.defaults)
     assert isinstance([event async for event in stream][-1], Finish)
+
+
+def test_what_is_here_already_is_known_before_it_is_loaded(hub: HubServer) -> None:
+    model = resolve(REPO)
+    assert with_files(model) == model
+    fetch(model.sources)
+    found = with_files(model)
+    assert (found.key, found.spec, found.family) == (REPO, REPO, "qwen2")
+    assert found.parameters == resolve("tiny-qwen").parameters
+    assert needed_bytes(found) > 0
 
 
 @pytest.mark.slow

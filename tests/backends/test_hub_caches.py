@@ -3,6 +3,7 @@
 Layouts of releases that can't be installed beside today's are laid out by hand, as their code did.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -212,16 +213,30 @@ def test_shards_are_found_only_when_all_of_them_are_there(snapshot: Path) -> Non
     shards = [snapshot / f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
     for shard in shards:
         shard.write_bytes(safetensors(1_000))
-    assert hub.find([HUGGINGFACE]) == snapshot
     index = snapshot / "model.safetensors.index.json"
-    index.write_text('{"weight_map": {"w": "model-00001-of-00002.safetensors"}}')
+    whole = json.dumps({"weight_map": {"a": shards[0].name, "b": shards[1].name}})
+    index.write_text(whole)
     assert hub.find([HUGGINGFACE]) == snapshot
     index.write_text('{"weight_map": {"w": "model-00003-of-00002.safetensors"}}')
     assert hub.find([HUGGINGFACE]) is None
     index.write_text("[]")
     assert hub.find([HUGGINGFACE]) is None
-    index.unlink()
-    shards[0].unlink()
+    index.write_text(whole)
+    os.truncate(shards[1], 500)
+    assert hub.find([HUGGINGFACE]) is None
+    shards[1].unlink()
+    assert hub.find([HUGGINGFACE]) is None
+
+
+def test_shards_without_their_index_can_not_be_loaded_and_are_not_found(snapshot: Path) -> None:
+    (snapshot / "model.safetensors").rename(snapshot / "model-00001-of-00001.safetensors")
+    (snapshot / "pytorch_model.bin").unlink()
+    assert hub.find([HUGGINGFACE]) is None
+
+
+def test_weights_that_the_server_does_not_load_are_not_found(snapshot: Path) -> None:
+    (snapshot / "model.safetensors").rename(snapshot / "gptq_model-4bit-128g.safetensors")
+    (snapshot / "pytorch_model.bin").unlink()
     assert hub.find([HUGGINGFACE]) is None
 
 

@@ -66,11 +66,12 @@ def chosen(*names: str) -> set[str]:
             "model.safetensors.index.json",
             id="whole and in shards",
         ),
-        pytest.param("weights-fp16.safetensors", "pytorch_model.bin", id="a name of its own"),
+        pytest.param("pytorch_model.bin", "weights-fp16.safetensors", id="a name of its own"),
         pytest.param(
-            "other.bin",
-            "training_args.bin optimizer.bin openvino_model.bin ggml-model-q4.bin model.bin",
-            id="a .bin name of its own",
+            "pytorch_model.bin",
+            "training_args.bin optimizer.bin openvino_model.bin ggml-model-q4.bin model.bin "
+            "model.safetensors.index.json",
+            id="beside other .bin files",
         ),
     ],
 )
@@ -80,7 +81,14 @@ def test_chooses_what_a_model_is_loaded_from(wanted: str, left: str) -> None:
 
 @pytest.mark.parametrize(
     "names",
-    ["config.json model.gguf", "model.safetensors", "adapter_model.safetensors config.json", ""],
+    [
+        "config.json model.gguf",
+        "model.safetensors",
+        "adapter_model.safetensors config.json",
+        "gptq_model-4bit-128g.safetensors config.json",
+        "model-00001-of-00001.safetensors config.json",
+        "",
+    ],
 )
 def test_chooses_nothing_where_no_model_can_be_loaded(names: str) -> None:
     assert chosen(*names.split()) == set()

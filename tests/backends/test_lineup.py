@@ -73,6 +73,29 @@ async def test_a_model_that_stays_goes_on_running(lineup: Lineup) -> None:
     assert not alive(first)
 
 
+async def test_a_model_that_gets_another_share_of_the_cores_is_started_anew() -> None:
+    threads = 2
+
+    def make(models: Models, force: bool) -> tuple[Backend, Backend]:
+        first, second = (
+            ModelServer(one, threads=threads, command=fake_command(), patience=HASTY)
+            for one in models
+        )
+        return first, second
+
+    line = Lineup((model("a"), model("b")), make)
+    await line.start()
+    try:
+        await ready(line)
+        before = pids(line)
+        threads = 1
+        await line.change((model("a"), model("c")))
+        await ready(line)
+        assert set(before).isdisjoint(pids(line))
+    finally:
+        await line.stop()
+
+
 async def test_a_model_that_failed_is_started_anew(lineup: Lineup) -> None:
     await lineup.change((model("a"), model("bad")))
     await until(lambda: lineup.backends[1].status.state is State.FAILED)
@@ -83,7 +106,7 @@ async def test_a_model_that_failed_is_started_anew(lineup: Lineup) -> None:
 
 async def test_what_does_not_fit_is_refused_and_nothing_changes(lineup: Lineup) -> None:
     before = pids(lineup)
-    with pytest.raises(DoesNotFit, match=r"5200 TB needed \(C 5200 TB\), [\d.]+ GB free"):
+    with pytest.raises(DoesNotFit, match=r"4400 TB needed \(C 4400 TB\), [\d.]+ GB free"):
         await lineup.change((model("a"), huge("c")))
     assert keys(lineup) == ["a", "b"]
     assert pids(lineup) == before

@@ -21,7 +21,7 @@ def container(folder: Path, limit: str, used: int, files: int) -> Path:
 
 def test_a_quantised_model_needs_about_the_size_of_its_files() -> None:
     need = needed_bytes(resolve("chatglm-6b-int4"))
-    assert 3.9 * GB < need < 6 * GB
+    assert 4.6 * GB < need < 5 * GB
 
 
 @pytest.mark.parametrize(("flags", "each"), [("flags: avx512_bf16", 2), ("flags: avx2", 4)])
@@ -31,12 +31,12 @@ def test_a_large_16_bit_model_needs_more_where_the_cpu_has_no_bfloat16(
     (tmp_path / "cpuinfo").write_text(flags)
     monkeypatch.setattr(memory, "_CPU", tmp_path / "cpuinfo")
     model = resolve("qwen1.5-0.5b-chat")
-    assert needed_bytes(model) == GB // 2 + int(model.parameters * each * 1.3)
+    assert needed_bytes(model) == GB // 2 + int(model.parameters * each * 1.1)
 
 
 def test_where_only_the_files_size_is_known_it_counts() -> None:
     model = replace(resolve("qwen1.5-0.5b-chat"), parameters=0, bits=32, size_bytes=4 * GB)
-    assert needed_bytes(model) == GB // 2 + int(4 * GB * 1.3)
+    assert needed_bytes(model) == GB // 2 + int(4 * GB * 1.1)
 
 
 @pytest.mark.parametrize("spec", ["http://127.0.0.1:1/v1#m", "some/model"])

@@ -286,3 +286,32 @@ def test_the_real_server_is_started_by_its_module(model: Model) -> None:
     assert command[3:] == [
         *("--model", str(model.folder), "--port", "0", "--threads", "2", "--watch-parent")
     ]
+
+
+async def test_a_health_that_can_not_be_understood_is_a_failure_and_no_endless_wait(
+    start: Start,
+) -> None:
+    server = await start("--health", '{"status": "ready", "defaults": {"temperature": "hot"}}')
+    await until(lambda: server.status.state is State.FAILED)
+    assert "can't be understood" in server.status.detail
+
+
+async def test_a_model_that_has_run_is_not_given_up_because_memory_is_short_now(
+    start: Start, tmp_path: Path
+) -> None:
+    memory_is_short = tmp_path / "short"
+    server = await start("--only-forced", str(memory_is_short))
+    await server.wait_ready(20)
+    memory_is_short.touch()
+    kill(server)
+    await until(lambda: server.status.state is not State.READY)
+    await server.wait_ready(20)
+
+
+async def test_a_model_that_never_ran_is_refused_where_memory_is_short(
+    start: Start, tmp_path: Path
+) -> None:
+    (tmp_path / "short").touch()
+    server = await start("--only-forced", str(tmp_path / "short"))
+    await until(lambda: server.status.state is State.FAILED)
+    assert server.status.detail == "too large"

@@ -82,7 +82,7 @@ def start_server(*options: str) -> subprocess.Popen[str]:
 
 
 @contextlib.contextmanager
-def running_server(model: Path, *options: str) -> Iterator[Server]:
+def running_server(model: Path | str, *options: str) -> Iterator[Server]:
     """A server that listens; killed in the end."""
     with start_server("--model", str(model), *options) as process:
         try:

@@ -21,6 +21,7 @@ from backends.server.generation import Limits
 from backends.server.loading import load_engine
 from backends.server.weights import no_progress
 from tests.backends.server.checkpoints import CHATGLM, Harmful, make_qwen2
+from tests.backends.server.processes import running_server
 from tests.backends.server.transformers_checkpoints import edit_json, make
 
 # peft asks transformers by an older name whether this is training.
@@ -167,6 +168,26 @@ def test_weights_that_would_execute_code_are_refused(bases: dict[str, Path], ada
     assert not (adapter / "harmed").exists()
 
 
+@pytest.mark.parametrize("held", [["a", torch.ones(1)], None, {}])
+def test_a_pytorch_file_without_named_tensors_is_refused(
+    bases: dict[str, Path], adapter: Path, held: object
+) -> None:
+    (adapter / "adapter_model.safetensors").unlink()
+    torch.save(held, adapter / "adapter_model.bin")
+    with pytest.raises(CheckpointError, match=r"no named tensors|lacks weights"):
+        load_model(bases["qwen2"], adapter=adapter)
+
+
+@pytest.mark.parametrize("damaged", [b"", b"\x80\x02}q\x00(X\x01", b"\x80\x02a.", b"PK\x03\x04"])
+def test_a_damaged_pytorch_file_is_refused(
+    bases: dict[str, Path], adapter: Path, damaged: bytes
+) -> None:
+    (adapter / "adapter_model.safetensors").unlink()
+    (adapter / "adapter_model.bin").write_bytes(damaged)
+    with pytest.raises(CheckpointError, match=r"adapter_model\.bin can't be read safely"):
+        load_model(bases["qwen2"], adapter=adapter)
+
+
 def test_an_adapter_for_another_base_is_refused(bases: dict[str, Path], tmp_path: Path) -> None:
     other = make_qwen2(tmp_path / "other", hidden_size=64)
     make_adapter(other, tmp_path / "wide")
@@ -248,6 +269,22 @@ def test_an_engine_takes_an_adapter_too(bases: dict[str, Path], adapter: Path) -
     expected = load_model(bases["qwen2"], adapter=adapter).logits(IDS)
     engine = load_engine(bases["qwen2"], None, Limits(threads=1), no_progress, adapter)
     torch.testing.assert_close(engine.model.logits(IDS), expected)
+
+
+def test_a_server_process_answers_with_the_adapter_merged(
+    bases: dict[str, Path], adapter: Path
+) -> None:
+    messages = [{"role": "user", "content": "The quick fox"}]
+    merged, alone = load_model(bases["qwen2"], adapter=adapter), load_model(bases["qwen2"])
+    prompt = merged.tokenizer.encode_chat(messages)
+    expected = merged.tokenizer.answer(merged.generate(prompt, 12))
+    assert expected != alone.tokenizer.answer(alone.generate(prompt, 12))
+    with running_server(f"{bases['qwen2']}+{adapter}") as server:
+        assert server.wait_until_loaded()[0] == 200
+        status, answer = server.chat(messages=messages, temperature=0, max_tokens=12)
+    assert status == 200
+    assert answer["choices"][0]["message"]["content"] == expected
+    assert answer["usage"]["completion_tokens"] == 12
 
 
 def test_peft_is_imported_only_for_an_adapter(bases: dict[str, Path]) -> None:

@@ -336,7 +336,7 @@ def test_a_packed_file_is_mapped_and_not_read_into_memory(folder: Path) -> None:
     assert of_the_file > 150
 
 
-def test_the_file_may_be_read_like_themake_checkpoint(folder: Path) -> None:
+def test_the_file_may_be_read_like_the_checkpoint(folder: Path) -> None:
     before = os.umask(0o022)
     try:
         Packer(folder).tensors()

@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 
 from backends.server import load_tokenizer
 from backends.server.errors import CheckpointError
-from backends.server.weights import read_json, read_tensors
+from backends.server.weights import read_json, read_tensors, weight_files
+from backends.weight_files import choose_weights
 from tests.backends.server.checkpoints import CHATGLM, GOLDEN, Harmful
 
 
@@ -25,6 +26,18 @@ def test_shards_are_read_by_their_index() -> None:
 def test_safetensors_come_before_pytorch_files(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(1)}, tmp_path / "pytorch_model.bin")
     save_file({"a": torch.ones(1)}, tmp_path / "model.safetensors")
+    assert dict(read_tensors(tmp_path))["a"] == 1
+
+
+def test_a_whole_file_comes_before_shards_as_in_what_is_downloaded(tmp_path: Path) -> None:
+    shard = tmp_path / "model-00001-of-00001.safetensors"
+    save_file({"a": torch.zeros(1)}, shard)
+    index = {"weight_map": {"a": shard.name, "b": "model-00002-of-00001.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    save_file({"a": torch.ones(1)}, tmp_path / "model.safetensors")
+    chosen = choose_weights([path.name for path in tmp_path.iterdir()])
+    assert chosen is not None
+    assert [path.name for path in weight_files(tmp_path)] == list(chosen.names)
     assert dict(read_tensors(tmp_path))["a"] == 1
 
 
@@ -75,6 +88,7 @@ def test_a_file_of_before_2020_is_refused_by_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("index", [{}, {"weight_map": []}, {"weight_map": {"a": 5}}])
 def test_an_index_that_is_none_is_refused(tmp_path: Path, index: dict[str, object]) -> None:
+    (tmp_path / "pytorch_model-00001-of-00001.bin").touch()
     (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps(index))
     with pytest.raises(CheckpointError, match="lacks"):
         list(read_tensors(tmp_path))
@@ -119,6 +133,7 @@ def test_an_index_can_not_name_files_outside_the_folder(tmp_path: Path) -> None:
     save_file({"a": torch.ones(1)}, tmp_path / "outside.safetensors")
     inside = tmp_path / "inside"
     inside.mkdir()
+    save_file({"b": torch.ones(1)}, inside / "model-00001-of-00001.safetensors")
     index = {"weight_map": {"a": "../outside.safetensors"}}
     (inside / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(CheckpointError, match="lacks"):
