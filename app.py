@@ -23,12 +23,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from typer.core import TyperGroup
 
 from backends import memory
-from backends.catalog import HUBS, PAIRS, UnknownModel, hub_order, resolve
+from backends.catalog import HUBS, PAIRS, hub_order
 from backends.cores import threads_per_server
 from backends.hub import with_files
 from backends.lineup import Lineup, Models
 from backends.listening import listen
 from backends.memory import DoesNotFit
+from backends.specs import UnknownModel, resolve
 from backends.supervisor import Backend, ModelServer, RemoteModel, State
 from db import Database, DatabaseError, Language
 from rating.errors import BadFilter

@@ -20,7 +20,8 @@ import httpx2
 import typer
 from tqdm import tqdm
 
-from backends.catalog import PAIRS, resolve
+from backends.catalog import PAIRS
+from backends.specs import resolve
 from backends.supervisor import ModelServer
 from benchmarks.app_process import AppProcess, running
 from db import Dimension, Preference, Side, new_id

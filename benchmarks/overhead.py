@@ -20,9 +20,9 @@ from typing import Annotated, Any
 import typer
 from gradio_client import Client
 
-from backends.catalog import resolve
 from backends.client import Finish, Message, Sampling, stream_answer
 from backends.cores import threads_per_server
+from backends.specs import resolve
 from backends.supervisor import ModelServer
 from benchmarks.app_process import running
 from rating.packs import built_in_prompts

@@ -82,8 +82,8 @@ def count_rated(session: Session, rater_id: str, pair: str) -> int:
     return session.scalar(query) or 0
 
 
-def unrated_since(session: Session, since: datetime) -> list[str]:
-    """Return the trials with answers but no rating that anything has been done in since then."""
+def unrated_since(session: Session, pair: str, since: datetime) -> list[str]:
+    """Return the trials of `pair` with answers but no rating that were gone on with since then."""
     touched = (
         select(Answer.id)
         .join(Turn)
@@ -93,7 +93,9 @@ def unrated_since(session: Session, since: datetime) -> list[str]:
         )
     )
     query = select(Trial.id).where(
-        Trial.state.in_(_UNRATED), or_(Trial.updated_at >= since, touched.exists())
+        Trial.pair == pair,
+        Trial.state.in_(_UNRATED),
+        or_(Trial.updated_at >= since, touched.exists()),
     )
     return list(session.scalars(query))
 

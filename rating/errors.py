@@ -39,9 +39,9 @@ class PairInUse(TrialError):  # noqa: N818
     def __init__(self, count: int, minutes: int) -> None:
         super().__init__(
             "pair_in_use",
-            f"The models are in use: {count} trials are being answered or wait for a rating. Have "
-            f"them rated or left for a new one, or wait: who does nothing for {minutes} minutes "
-            "no longer counts.",
+            f"Trials that are being answered or wait for their rating: {count}. Each must be rated "
+            "or left for a new one first; it no longer counts once nothing has been done in it "
+            f"for {minutes} minutes.",
             count=count,
             minutes=minutes,
         )

@@ -111,7 +111,7 @@ class Panel:
 
     async def _refuse_while_in_use(self) -> None:
         since = utc_now() - timedelta(minutes=IN_USE_MIN)
-        recent = await self._read(lambda session: queries.unrated_since(session, since))
+        recent = await self._read(lambda session: queries.unrated_since(session, self._pair, since))
         if count := len(self._answering.union(recent)):
             raise PairInUse(count, IN_USE_MIN)
 

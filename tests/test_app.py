@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from app import Settings, cli
-from backends.catalog import UnknownModel
+from backends.specs import UnknownModel
 from benchmarks.app_process import ROOT, running, until
 from db import Database, Language, Rater
 

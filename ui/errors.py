@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import gradio as gr
 
 from backends.amounts import bytes_text
-from backends.catalog import UnknownModel
 from backends.memory import DoesNotFit
+from backends.specs import UnknownModel
 from db import DatabaseError
 from rating.errors import TrialError
 from ui.language import language_of, texts_in

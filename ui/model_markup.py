@@ -4,11 +4,11 @@ Shows what it is given; who may see it is decided in `models`. All values are es
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from backends.amounts import bytes_text, duration_text
 from backends.backend import Backend, State, Status
-from backends.catalog import Model
+from backends.catalog import MODELS, Model
 from backends.hub.progress import HUB_TITLES
 from backends.memory import Fit
 from backends.properties import ARTICLE, Property
@@ -36,6 +36,7 @@ class _Doing:
     download: str
     restarts: int
     reason: str
+    force: bool
     need: str
 
 
@@ -43,7 +44,8 @@ def states(t: Texts, backends: Sequence[Backend], fit: Fit) -> str:
     """Return how the models are doing; `fit` is that of the same models."""
     needs = [need for _, need in fit.per_model]
     doing = [_doing(t, backend, need) for backend, need in zip(backends, needs, strict=True)]
-    return markup.render("models_state", t, models=doing, memory=_memory(t, fit))
+    memory = _memory(t, [backend.model for backend in backends], fit)
+    return markup.render("models_state", t, models=doing, memory=memory)
 
 
 def _doing(t: Texts, backend: Backend, need_bytes: int) -> _Doing:
@@ -59,6 +61,8 @@ def _doing(t: Texts, backend: Backend, need_bytes: int) -> _Doing:
         download=_download(t, status),
         restarts=status.restarts,
         reason="" if loading else status.detail,
+        # The server knows the command line only; the page has a button for it.
+        force=not loading and "--force" in status.detail,
         need=_need(t, backend.model, need_bytes),
     )
 
@@ -88,8 +92,15 @@ def _need(t: Texts, model: Model, need_bytes: int) -> str:
     return bytes_text(need_bytes) if need_bytes else t("need_unknown")
 
 
-def _memory(t: Texts, fit: Fit) -> str:
-    return t("memory_both", needed=bytes_text(fit.needed_bytes), free=bytes_text(fit.free_bytes))
+def _memory(t: Texts, models: Sequence[Model], fit: Fit) -> str:
+    words = "memory_known" if unknown_needs(models, fit) else "memory_both"
+    return t(words, needed=bytes_text(fit.needed_bytes), free=bytes_text(fit.free_bytes))
+
+
+def unknown_needs(models: Sequence[Model], fit: Fit) -> bool:
+    """Whether one of `models` needs nobody knows how much; `fit` is that of the same models."""
+    needs = [need for _, need in fit.per_model]
+    return any(model.local and not need for model, need in zip(models, needs, strict=True))
 
 
 def found(t: Texts, models: Sequence[Model], fit: Fit) -> str:
@@ -98,22 +109,35 @@ def found(t: Texts, models: Sequence[Model], fit: Fit) -> str:
         (model.title, _size(t, model), _need(t, model, need))
         for model, (_, need) in zip(models, fit.per_model, strict=True)
     ]
-    return markup.render("models_fit", t, rows=rows, memory=_memory(t, fit), fits=fit.fits)
+    sure = "fits_unknown" if unknown_needs(models, fit) else "fits"
+    return markup.render(
+        "models_fit",
+        t,
+        rows=rows,
+        memory=_memory(t, models, fit),
+        verdict=sure if fit.fits else "fits_not",
+    )
 
 
 # --- what they are --------------------------------------------------------------------------------
 
 
-def table(t: Texts, backends: Sequence[Backend], *, places: bool) -> str:
-    """Return what the models are; folders and addresses of this machine only with `places`."""
-    models = [backend.model for backend in backends]
+def table(t: Texts, backends: Sequence[Backend], *, operator: bool) -> str:
+    """Return what the models are.
+
+    Folders and addresses of this machine are for the `operator`. So is what loading has told, until
+    both models are ready: a rater who knew which one isn't would know its side by its failing.
+    """
+    told = operator or all(backend.status.state is State.READY for backend in backends)
+    models = [backend.model if told else _listed(backend.model) for backend in backends]
+    precisions = [backend.precision if told else "" for backend in backends]
     rows = [
         ("model_key", [model.key for model in models]),
-        ("from_where", [_origin(t, model, places=places) for model in models]),
+        ("from_where", [_origin(t, model, places=operator) for model in models]),
         ("revision", [model.revision or t("unknown") for model in models]),
         ("family", [_family(t, model) for model in models]),
-        ("precision", [backend.precision or t("unknown") for backend in backends]),
-        ("size", [_size(t, model) for model in models]),
+        ("precision", [precision or t("unknown") for precision in precisions]),
+        ("size", [_size(t, model, place=told) for model in models]),
         ("parameters", [f"{m.parameters:,}" if m.parameters else t("unknown") for m in models]),
         ("licence", [model.licence or t("unknown") for model in models]),
         ("context", [_context(t, model) for model in models]),
@@ -125,6 +149,21 @@ def table(t: Texts, backends: Sequence[Backend], *, places: bool) -> str:
         rows=rows,
         described=[model for model in models if model.properties],
         properties=[(key, _said(t, models, key)) for key in _PROPERTIES],
+    )
+
+
+def _listed(model: Model) -> Model:
+    """Return the model with nothing of its files but what the catalog says of them."""
+    if not model.local:
+        return model
+    entry = MODELS.get(model.spec.partition("+")[0])
+    return replace(
+        model,
+        family=entry.family if entry else None,
+        revision="",
+        context=entry.context if entry else 0,
+        parameters=entry.parameters if entry else 0,
+        size_bytes=entry.size_bytes if entry else 0,
     )
 
 
@@ -150,11 +189,14 @@ def _family(t: Texts, model: Model) -> str:
     return _FAMILIES[model.family] if model.family in _FAMILIES else t("unknown")
 
 
-def _size(t: Texts, model: Model) -> str:
+def _size(t: Texts, model: Model, *, place: bool = True) -> str:
+    """Say how large the weights are; with `place`, whether they are here."""
     if not model.local:
         return t("need_elsewhere")
     if not model.size_bytes:
         return t("unknown")
+    if not place:
+        return bytes_text(model.size_bytes)
     where = "size_on_disk" if model.folder is not None else "size_to_download"
     return t(where, size=bytes_text(model.size_bytes))
 

@@ -1,9 +1,9 @@
 """The models page: what the two models are, how they are doing, and other ones in their place.
 
-What they are, everybody may read. How they are doing (state, memory, failures) tells a rater which
-side is whose: only the operator sees it, and nobody while a blind trial of their own is open. Who
-the operator is decides `operator`; whether models fit and how they are exchanged, `Lineup`; whether
-they may be, `Panel`.
+What they are, everybody may read. How they are doing (state, memory, failures, what loading one has
+told) tells a rater which side is whose: only the operator sees it, and nobody while a blind trial
+of their own is open. Who the operator is decides `operator`; whether models fit and how they are
+exchanged, `Lineup`; whether they may be, `Panel`.
 """
 
 import asyncio
@@ -14,9 +14,11 @@ from typing import Any
 import gradio as gr
 
 from backends.backend import Backend
-from backends.catalog import MODELS, PAIRS, Model, resolve
+from backends.catalog import MODELS, PAIRS, Model
+from backends.hub import with_files
 from backends.lineup import Lineup
 from backends.memory import Fit
+from backends.specs import UnknownModel, resolve
 from rating.session import Panel
 from ui import markup, model_markup
 from ui.errors import Refused, shown_errors
@@ -184,7 +186,7 @@ class _Events:
         if operator:
             fit = self._lineup.fit((backends[0].model, backends[1].model))
             state = model_markup.states(t, backends, fit)
-        return state, model_markup.table(t, backends, places=operator)
+        return state, model_markup.table(t, backends, operator=operator)
 
     def enter(self, key: object, request: gr.Request) -> str:
         """Admit who knows the key; it leaves the page at once."""
@@ -216,13 +218,14 @@ class _Events:
 
     async def offer_force(self, first: object, second: object, request: gr.Request) -> Page:
         """After a refusal: if memory was the reason, show the figures and the way around it."""
-        try:
-            await self._admit(request)
-            models = await _resolved(first, second)
-        except (Refused, ValueError):  # it has been said already
-            return gr.update(), gr.update()
-        fit = self._lineup.fit(models)
-        return (gr.update(), gr.update()) if fit.fits else self._found(request, models, fit)
+        with shown_errors(request):
+            try:
+                await self._admit(request)
+                models = await _resolved(first, second)
+            except (Refused, UnknownModel):  # it has been said already
+                return gr.update(), gr.update()
+            fit = self._lineup.fit(models)
+            return (gr.update(), gr.update()) if fit.fits else self._found(request, models, fit)
 
     async def _load(
         self, first: object, second: object, request: gr.Request, *, force: bool
@@ -247,7 +250,8 @@ class _Events:
             raise Refused("models_hidden")
 
     def _found(self, request: gr.Request, models: Sequence[Model], fit: Fit) -> Page:
-        return model_markup.found(_texts(request), models, fit), gr.update(visible=not fit.fits)
+        sure = fit.fits and not model_markup.unknown_needs(models, fit)
+        return model_markup.found(_texts(request), models, fit), gr.update(visible=not sure)
 
 
 def _pairs() -> list[tuple[str, str]]:
@@ -260,11 +264,15 @@ def _pairs() -> list[tuple[str, str]]:
 
 async def _resolved(first: object, second: object) -> tuple[Model, Model]:
     """Return the models that are meant: reading their folders may take a moment."""
-    one = await asyncio.to_thread(resolve, str(first or ""))
-    other = await asyncio.to_thread(resolve, str(second or ""))
+    one = await asyncio.to_thread(_model, str(first or ""))
+    other = await asyncio.to_thread(_model, str(second or ""))
     if one.key == other.key:
         raise Refused("same_model_twice", model=one.title)
     return one, other
+
+
+def _model(spec: str) -> Model:
+    return with_files(resolve(spec))
 
 
 def _texts(request: gr.Request) -> Texts:

@@ -80,10 +80,23 @@ def _is_from_this_machine(connection: HTTPConnection) -> bool:
 
     The host is looked at as well: a page of another site can give its own name this address.
     """
+    if _is_sent_by_another_site(connection):
+        return False
     if connection.client is None or any(name in connection.headers for name in _FORWARDED):
         return False
     host = connection.url.hostname or ""
     return _is_loopback(connection.client.host) and (host == "localhost" or _is_loopback(host))
+
+
+def _is_sent_by_another_site(connection: HTTPConnection) -> bool:
+    """Whether the page behind the request isn't ours.
+
+    Gradio asks that of three names of this machine only. Browsers name a page's site with every
+    event that is sent to a server; "null" is one without a name, such as a file.
+    """
+    origin = connection.headers.get("origin")
+    own = f"{connection.url.scheme}://{connection.headers.get('host', '')}"
+    return origin is not None and origin.lower() != own.lower()
 
 
 def _is_loopback(host: str) -> bool:

@@ -17,11 +17,12 @@ from typing import Annotated
 import typer
 import uvicorn
 
-from backends.catalog import HUBS, Model, UnknownModel, hub_order, resolve
+from backends.catalog import HUBS, Model, hub_order
 from backends.listening import listen
 from backends.server.api import create_app
 from backends.server.generation import Limits
 from backends.server.host import LoadOptions, ModelHost
+from backends.specs import UnknownModel, resolve
 
 logger = logging.getLogger(__name__)
 

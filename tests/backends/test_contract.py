@@ -13,8 +13,9 @@ import pytest
 import pytest_asyncio
 
 from backends.backend import Backend
-from backends.catalog import MODELS, resolve
+from backends.catalog import MODELS
 from backends.client import Finish, Message, ModelUnavailable, Piece, Sampling, stream_answer
+from backends.specs import resolve
 from backends.supervisor import ModelServer, RemoteModel, State
 from tests.backends.conftest import Fake, fake_command
 

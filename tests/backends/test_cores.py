@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from backends.catalog import Model, resolve
+from backends.catalog import Model
 from backends.cores import threads_per_server, usable_cores
+from backends.specs import resolve
 
 REMOTE = resolve("http://a.example#m")
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from backends.backend import State, Status
-from backends.catalog import MODELS, resolve
+from backends.catalog import MODELS
 from backends.client import Finish, Message, ModelUnavailable, stream_answer
 from backends.hub import fetch, with_files
 from backends.memory import needed_bytes
+from backends.specs import resolve
 from backends.supervisor import ModelServer
 from tests.backends.hub_server import HubServer, Trouble, forget_settings, running_hub
 

@@ -5,8 +5,9 @@ import psutil
 import pytest
 
 from backends import memory
-from backends.catalog import Model, resolve
+from backends.catalog import Model
 from backends.memory import DoesNotFit, Fit, fit, free_bytes, needed_bytes, private_bytes
+from backends.specs import resolve
 from backends.supervisor import ModelServer
 
 GB = 1_000_000_000

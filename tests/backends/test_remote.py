@@ -1,7 +1,8 @@
 import pytest
 
-from backends.catalog import Model, resolve
+from backends.catalog import Model
 from backends.client import ModelUnavailable
+from backends.specs import resolve
 from backends.supervisor import Patience, RemoteModel, State
 from tests.backends.conftest import Fake, running_fake, until
 

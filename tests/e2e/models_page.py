@@ -4,6 +4,7 @@ import json
 import re
 import uuid
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -11,6 +12,8 @@ from playwright.sync_api import Locator, Page, expect
 
 from backends.catalog import PAIRS
 from tests.e2e.visits import NO_COOKIES
+
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class ModelsPage:
@@ -34,6 +37,12 @@ class ModelsPage:
 
     def card(self, title: str) -> Locator:
         return self.cards.filter(has_text=title)
+
+    def told(self, name: str) -> Locator:
+        """What the table says of each model in the row of that name."""
+        row = self.tables.first.get_by_role("row")
+        named = row.filter(has=self.page.get_by_role("rowheader", name=name, exact=True))
+        return named.get_by_role("cell")
 
     def wait_loaded(self) -> "ModelsPage":
         self.tables.first.wait_for()
@@ -59,21 +68,24 @@ class ModelsPage:
 
 
 def call(
-    url: str, button: str, data: Sequence[Any], cookies: Mapping[str, str] = NO_COOKIES
+    url: str,
+    button: str,
+    data: Sequence[Any],
+    cookies: Mapping[str, str] = NO_COOKIES,
+    headers: Mapping[str, str] = NO_HEADERS,
 ) -> dict[str, Any]:
     """Send what the page sends when that button is clicked, without the page; return what comes."""
-    headers = {
+    sent = {
         "Content-Type": "application/json",
         "Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items()),
+        **headers,
     }
     session = uuid.uuid4().hex
     event = {"fn_index": _function(url, button), "data": list(data), "session_hash": session}
     body = json.dumps(event).encode()
-    with urlopen(Request(f"{url}/gradio_api/queue/join", body, headers)):
+    with urlopen(Request(f"{url}/gradio_api/queue/join", body, sent)):
         pass
-    with urlopen(
-        Request(f"{url}/gradio_api/queue/data?session_hash={session}", None, headers)
-    ) as s:
+    with urlopen(Request(f"{url}/gradio_api/queue/data?session_hash={session}", None, sent)) as s:
         for line in s:
             if line.startswith(b"data:"):
                 message: dict[str, Any] = json.loads(line[5:])

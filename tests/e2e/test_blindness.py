@@ -9,8 +9,9 @@ import psutil
 import pytest
 from playwright.sync_api import ConsoleMessage, Page, WebSocket, expect
 
-from backends.catalog import Model, resolve
+from backends.catalog import Model
 from backends.names import CHATGLM_NAMES, QWEN_NAMES
+from backends.specs import resolve
 from db import Side
 from tests.e2e.compare_page import ComparePage
 from tests.e2e.conftest import RunningApp

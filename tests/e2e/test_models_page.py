@@ -125,20 +125,22 @@ def test_the_operator_sees_both_models_ready_with_what_they_are_and_need(
     page = look_up(tiny_app).wait_open()
     expect_ready(page, *PAIR)
     for card in page.cards.all():
-        expect(card).to_contain_text(re.compile(r"Memory needed: 5\d\d MB · Restarts: 0"))
+        # Another test may have killed a model of this app: how often isn't this one's to say.
+        expect(card).to_contain_text(re.compile(r"Memory needed: 5\d\d MB · Restarts: \d+"))
     expect(page.page.locator("#models-state")).to_contain_text(
-        re.compile(r"Memory: 1\.\d GB needed for both, \d+\.\d GB free")
+        re.compile(r"Memory: 1\.\d GB needed for both, [\d.]+ [MG]B free")
     )
-    rows = [row.inner_text().split("\t") for row in page.tables.first.locator("tr").all()]
-    told = {row[0]: tuple(row[1:]) for row in rows}
-    assert told["Name"] == PAIR
-    assert told["From"] == ("built in", "built in")
-    assert told["Family"] == ("Qwen2", "ChatGLM-6B (v1)")
-    assert told["Precision"] == ("float32", "float32")
-    assert told["Parameters"] == ("1,906,176", "2,984,192")
-    assert told["Licence"] == ("Apache-2.0", "Apache-2.0")
-    assert told["Context"] == ("1,024 tokens", "1,024 tokens")
-    assert told["Size"] == ("3.8 MB on disk", "6.0 MB on disk")
+    for name, told in (
+        ("Name", PAIR),
+        ("From", ("built in", "built in")),
+        ("Family", ("Qwen2", "ChatGLM-6B (v1)")),
+        ("Precision", ("float32", "float32")),
+        ("Parameters", ("1,906,176", "2,984,192")),
+        ("Licence", ("Apache-2.0", "Apache-2.0")),
+        ("Context", ("1,024 tokens", "1,024 tokens")),
+        ("Size", ("3.8 MB on disk", "6.0 MB on disk")),
+    ):
+        expect(page.told(name)).to_have_text(list(told))
 
 
 def test_what_is_looked_at_again_and_again_stays_where_it_was(
@@ -161,7 +163,7 @@ def test_what_a_pair_needs_shows_before_it_is_loaded_with_what_the_article_says(
     page.check_button.click()
     expect(page.fit).to_contain_text("ChatGLM-6B (int4)")
     expect(page.fit).to_contain_text(re.compile(r"3\.9 GB (to fetch|on disk)"))
-    expect(page.fit).to_contain_text(re.compile(r"\d\.\d GB needed for both, \d+\.\d GB free"))
+    expect(page.fit).to_contain_text(re.compile(r"\d\.\d GB needed for both, [\d.]+ [MG]B free"))
     expect_ready(page, *PAIR)  # nothing was loaded
 
 
@@ -216,6 +218,8 @@ def test_a_model_of_a_hub_arrives_with_progress_and_one_that_isn_t_there_can_be_
     models.type_models(AT_HUB, "tiny-chatglm")
     models.check_button.click()
     expect(models.fit).to_contain_text("not known before its files are here")
+    expect(models.fit).to_contain_text("can't be known yet")
+    expect(models.anyway_button).to_be_visible()
     models.load_button.click()
     card = models.card("distant-parrot")
     expect(card).to_contain_text(
@@ -304,12 +308,12 @@ def test_what_doesn_t_fit_is_refused_with_the_figures_unless_forced_and_can_be_c
     models = operate(keyed_app)
     models.type_models(str(huge), "tiny-chatglm")
     models.check_button.click()
-    expect(models.fit).to_contain_text(re.compile(r"giant\s*100 GB on disk\s*130 GB"))
+    expect(models.fit).to_contain_text(re.compile(r"giant\s*100 GB on disk\s*1\d\d GB"))
     expect(models.fit).to_contain_text("That doesn't fit.")
     models.type_models(str(huge), "tiny-qwen")
     expect(models.anyway_button).to_be_hidden()
     models.load_button.click()
-    expect(models.toast).to_contain_text(re.compile(r"131 GB needed, \d+\.\d GB free"))
+    expect(models.toast).to_contain_text(re.compile(r"1\d\d GB needed, [\d.]+ [MG]B free"))
     expect(models.first).to_have_value(str(huge))
     expect(models.fit).to_contain_text("That doesn't fit.")
     expect_ready(models, *PAIR)  # nothing has changed
@@ -414,6 +418,27 @@ def test_a_visitor_through_a_proxy_is_not_on_this_machine(
     expect(page.cards).to_have_count(0)
     expect(page.load_button).to_be_hidden()
     expect(page.key).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [
+        ("127.0.0.2", "https://evil.example"),
+        ("127.0.0.1", "https://evil.example"),
+        ("127.0.0.2", "null"),
+    ],
+)
+def test_a_page_of_another_site_is_not_the_operator_s(
+    tiny_app: RunningApp, host: str, origin: str
+) -> None:
+    port = tiny_app.url.rpartition(":")[2]
+    sent = {"Host": f"{host}:{port}"}
+    own = call(
+        tiny_app.url, "models-check", PAIR, headers=sent | {"Origin": f"http://{host}:{port}"}
+    )
+    assert own["success"] is True
+    answer = call(tiny_app.url, "models-check", PAIR, headers=sent | {"Origin": origin})
+    assert answer["success"] is False
 
 
 # --- languages, looks -----------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from sqlalchemy import select, update
 from db import Answer, Side, Trial, TrialState, Turn, utc_now
 from rating.errors import PairInUse, TrialError, WrongState
 from rating.run import ChatModel
-from rating.session import IN_USE_MIN
+from rating.session import IN_USE_MIN, Panel
 from tests.rating.conftest import ANN, BOB, PAIR, Stage, entries, until
 from tests.rating.fake_models import DIE, FakeModel
 
@@ -118,6 +118,16 @@ async def test_a_trial_that_nobody_goes_on_with_keeps_nothing(stage: Stage, end:
         await stage.panel.new_trial(ANN)
     await stage.panel.change_models(exchange_to(others()))
     assert [model.key for model in stage.panel.models] == ["alpha", "beta"]
+
+
+async def test_trials_of_another_pair_keep_nothing(stage: Stage) -> None:
+    await stage.rateable_trial(ANN)
+    await stage.rateable_trial(BOB)
+    before = tuple(stage.models.values())
+    panel = Panel(stage.database, others(), blind=True)  # as after a start with other models
+    await panel.change_models(exchange_to((before[0], before[1])))
+    with pytest.raises(PairInUse):
+        await panel.change_models(exchange_to(others()))
 
 
 async def test_nothing_is_begun_or_asked_while_the_models_are_exchanged(stage: Stage) -> None:

@@ -8,6 +8,7 @@ import pytest
 from starlette.requests import HTTPConnection
 
 from db import Language, TrialState
+from rating.errors import PairInUse
 from rating.trial import AnswerStatus
 from ui.language import COOKIE, language_of, text_key, texts_in
 
@@ -77,6 +78,14 @@ def test_every_code_of_a_trial_error_has_its_words() -> None:
     )
     assert len(set(raised)) > 8
     assert {code for code in raised if code not in texts} == set()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_a_pair_in_use_waits_for_is_said_rightly_of_one_and_of_many(count: int) -> None:
+    words = texts_in(Language.EN)("pair_in_use", count=count, minutes=30)
+    assert str(PairInUse(count, 30)) == words
+    assert f"rating: {count}." in words
+    assert "them" not in words
 
 
 @pytest.mark.parametrize(

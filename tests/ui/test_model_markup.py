@@ -3,14 +3,17 @@
 import asyncio
 from dataclasses import replace
 from html import unescape
+from pathlib import Path
 
 import pytest
 
 from backends.backend import Backend, State
-from backends.catalog import MODELS, Model, Source, resolve
+from backends.catalog import MODELS, Model, Source
+from backends.checkpoint import Checkpoint
 from backends.client import Endpoint
 from backends.hub import Download
-from backends.memory import Fit
+from backends.memory import DoesNotFit, Fit
+from backends.specs import resolve
 from db import Language
 from ui import model_markup
 from ui.language import Texts, texts_in
@@ -18,6 +21,7 @@ from ui.language import Texts, texts_in
 QWEN, CHATGLM = MODELS["qwen1.5-0.5b-chat"], MODELS["chatglm-6b-int4"]
 ELSEWHERE = "http://10.1.2.3:8000/v1#llama3"
 GB = 1_000_000_000
+TINY = Path(model_markup.__file__).parents[1] / "backends" / "tiny" / "tiny-qwen"
 
 
 class Told(Backend):
@@ -26,6 +30,15 @@ class Told(Backend):
     def told(self, state: State, **more: object) -> "Told":
         self._become(state, **more)  # type: ignore[arg-type]
         return self
+
+    def loaded(self) -> "Told":
+        """Ready, with what only its files and the loaded network could tell."""
+        if self.model.local:
+            folder = self.model.folder or TINY
+            files = Checkpoint(folder, "qwen2", 777, 123_456, 5 * GB, 32, "0123456789abcdef")
+            self.model = self.model.with_checkpoint(files)
+            self._precision = "float32"
+        return self.told(State.READY)
 
     async def _keep_up(self) -> None:
         await asyncio.sleep(0)
@@ -39,13 +52,27 @@ def t(request: pytest.FixtureRequest) -> Texts:
     return texts_in(request.param)
 
 
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (tmp_path / name).write_text("{}")
+    return tmp_path
+
+
 def states(t: Texts, backend: Backend, need_bytes: int = 2 * GB) -> str:
     fit = Fit(((backend.model.title, need_bytes),), free_bytes=20 * GB)
     return unescape(model_markup.states(t, [backend], fit))
 
 
-def table(t: Texts, *models: Model, places: bool = True) -> str:
-    return unescape(model_markup.table(t, [Told(model) for model in models], places=places))
+def table(t: Texts, *models: Model, operator: bool = True) -> str:
+    backends = [Told(model).told(State.READY) for model in models]
+    return unescape(model_markup.table(t, backends, operator=operator))
+
+
+def verdict(t: Texts, *needs: tuple[Model, int]) -> str:
+    models = [model for model, _ in needs]
+    fit = Fit(tuple((model.title, need) for model, need in needs), free_bytes=5 * GB)
+    return unescape(model_markup.found(t, models, fit))
 
 
 @pytest.mark.parametrize("state", State)
@@ -96,7 +123,7 @@ def test_what_nobody_knows_is_said_to_be_unknown(t: Texts) -> None:
 
 
 def test_models_of_a_hub_show_repository_and_revision(t: Texts) -> None:
-    html = table(t, CHATGLM, places=False)
+    html = table(t, CHATGLM, operator=False)
     for source in CHATGLM.sources:
         assert f"{source.repo} @ {source.revision or t('newest')}" in html
     assert t("size_to_download", size="3.9 GB") in html
@@ -128,12 +155,53 @@ def test_folders_and_addresses_of_this_machine_are_for_the_operator_alone(t: Tex
     folder = MODELS["tiny-qwen"].folder
     assert folder is not None
     local = replace(MODELS["tiny-qwen"], builtin=False, folder=folder, adapter=folder / "tuned")
-    open_, closed = (table(t, local, resolve(ELSEWHERE), places=places) for places in (True, False))
+    open_, closed = (
+        table(t, local, resolve(ELSEWHERE), operator=operator) for operator in (True, False)
+    )
     assert str(folder) in open_
     assert "10.1.2.3:8000/v1" in open_
     assert str(folder.parent) not in closed
     assert "http" not in closed
     assert t("with_adapter", adapter="tuned") in closed
+
+
+@pytest.mark.parametrize(
+    "specs",
+    [
+        ("tiny-qwen", "tiny-chatglm"),
+        ("qwen1.5-0.5b-chat", "chatglm-6b-int4"),
+        ("someone/some-model", "other/other-model@v2"),
+        ("someone/some-model", "tiny-qwen"),
+        (str(TINY.parent / "tiny-chatglm"), "someone/some-model+{adapter}"),
+        (ELSEWHERE, "someone/some-model"),
+    ],
+)
+@pytest.mark.parametrize("state", [state for state in State if state is not State.READY])
+def test_only_the_operator_can_tell_from_the_table_which_model_is_not_ready(
+    t: Texts, specs: tuple[str, str], state: State, adapter: Path
+) -> None:
+    one, other = (resolve(spec.format(adapter=adapter)) for spec in specs)
+
+    def tables(*backends: Told) -> tuple[str, str]:
+        open_, closed = (model_markup.table(t, backends, operator=who) for who in (True, False))
+        return open_, closed
+
+    neither = tables(Told(one).told(state), Told(other).told(state))
+    left = tables(Told(one).loaded(), Told(other).told(state))
+    right = tables(Told(one).told(state), Told(other).loaded())
+    died = tables(Told(one).loaded(), Told(other).loaded().told(state))
+    both = tables(Told(one).loaded(), Told(other).loaded())
+    assert neither[1] == left[1] == right[1] == died[1] != both[1]
+    assert left[0] != right[0]
+    assert "float32" in both[1]
+
+
+def test_until_both_are_ready_everybody_reads_what_the_catalog_says(t: Texts) -> None:
+    html = unescape(model_markup.table(t, [Told(QWEN).loaded(), Told(CHATGLM)], operator=False))
+    for words in ("463,987,712", "6,173,286,400", "1.2 GB", "3.9 GB", "ChatGLM-6B (v1)"):
+        assert words in html
+    for words in ("777", "0123456789abcdef", t("size_to_download", size="3.9 GB")):
+        assert words not in html
 
 
 def test_what_doesn_t_fit_says_so_with_the_figures(t: Texts) -> None:
@@ -146,9 +214,33 @@ def test_what_doesn_t_fit_says_so_with_the_figures(t: Texts) -> None:
     )
 
 
+def test_what_nobody_can_know_yet_is_not_said_to_fit(t: Texts) -> None:
+    later = resolve("someone/some-model")
+    html = verdict(t, (QWEN, 2 * GB), (later, 0))
+    assert t("fits") not in html
+    assert t("fits_unknown") in html
+    assert t("memory_known", needed="2.0 GB", free="5.0 GB") in html
+    assert t("fits_not") in verdict(t, (QWEN, 6 * GB), (later, 0))
+    assert t("fits") in verdict(t, (QWEN, 2 * GB), (resolve(ELSEWHERE), 0))
+
+
+def test_memory_of_which_a_part_is_not_known_is_not_said_to_be_all(t: Texts) -> None:
+    assert t("memory_known", needed="0 bytes", free="20.0 GB") in states(
+        t, Told(QWEN), need_bytes=0
+    )
+    assert t("memory_both", needed="2.0 GB", free="20.0 GB") in states(t, Told(QWEN))
+
+
+def test_a_model_that_didn_t_fit_names_the_page_s_own_way_to_load_it(t: Texts) -> None:
+    refusal = DoesNotFit(Fit(((QWEN.title, 2 * GB),), GB))
+    way = t("force_here", check=t("check_models"), anyway=t("load_anyway"))
+    assert way in states(t, Told(QWEN).told(State.FAILED, detail=str(refusal)))
+    assert way not in states(t, Told(QWEN).told(State.FAILED, detail="no weights"))
+
+
 def test_what_a_model_calls_itself_stays_text(t: Texts) -> None:
     hostile = replace(QWEN, title="<img src=x onerror=alert(1)>", key="<b>", sources=())
-    assert "<img" not in model_markup.table(t, [Told(hostile)], places=True)
+    assert "<img" not in model_markup.table(t, [Told(hostile)], operator=True)
     fit = Fit((("<img>", 0),), 0)
     assert "<img" not in model_markup.states(t, [Told(hostile)], fit)
     assert "<img" not in model_markup.found(t, [hostile], fit)

@@ -61,6 +61,13 @@ def test_without_a_key_who_comes_from_this_machine_is_the_operator(client: str, 
 
 
 @pytest.mark.parametrize(
+    "host", ["127.0.0.1:7860", "localhost:7860", "LOCALHOST", "127.0.0.2:80", "[::1]:7860"]
+)
+def test_without_a_key_the_panel_s_own_page_on_this_machine_is_the_operator(host: str) -> None:
+    Operator(None).check(connection(host=host, origin=f"http://{host.lower()}"))
+
+
+@pytest.mark.parametrize(
     "request_",
     [
         connection("192.168.1.7"),
@@ -73,6 +80,15 @@ def test_without_a_key_who_comes_from_this_machine_is_the_operator(client: str, 
         connection(via="1.1 proxy"),
         connection(host="panel.example:7860"),
         connection(host="127.0.0.1.example"),
+        connection(origin="https://evil.example"),
+        connection(host="127.0.0.2:7860", origin="https://evil.example"),
+        connection("::1", "[::1]:7860", origin="https://evil.example"),
+        connection(origin="null"),
+        connection(origin=""),
+        connection(origin="http://127.0.0.1:8000"),
+        connection(origin="http://localhost:7860"),
+        connection(host="localhost", origin="https://localhost"),
+        connection(origin="http://127.0.0.1:7860.evil.example"),
     ],
 )
 def test_without_a_key_nobody_else_is(request_: HTTPConnection) -> None:

@@ -15,8 +15,8 @@ import pytest_asyncio
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from backends.catalog import resolve
 from backends.lineup import Lineup
+from backends.specs import resolve
 from backends.supervisor import RemoteModel
 from db import Database
 from rating.session import Panel
