@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from backends import checkpoint
 from backends.checkpoint import Checkpoint, read_adapter
 from backends.names import COMMON_NAMES, names_of
 from backends.properties import CHATGLM_6B, QWEN_0_5B, Property
 
-Family = Literal["qwen2", "chatglm", "transformers", "remote"]
+Family = checkpoint.Family | Literal["remote"]
 Hub = Literal["modelscope", "huggingface"]
 
 HUBS: tuple[Hub, ...] = ("modelscope", "huggingface")

@@ -19,7 +19,8 @@ from backends.cache import cache_folder
 from backends.catalog import Source
 from backends.hub.errors import NotFound
 from backends.hub.record import read_record
-from backends.hub.selection import chosen_weights, has_tokenizer, missing_shards
+from backends.hub.selection import has_tokenizer
+from backends.weight_files import WeightSet, choose_weights, indexed_names
 
 logger = logging.getLogger(__name__)
 
@@ -135,32 +136,33 @@ def _is_whole(folder: Path) -> bool:
     """
     try:
         names = [path.name for path in folder.iterdir() if path.is_file()]
-        weights = chosen_weights(names)
+        weights = choose_weights(names)
         return (
-            {"config.json", "tokenizer_config.json"} <= set(names)
+            weights is not None
+            and {"config.json", "tokenizer_config.json"} <= set(names)
             and has_tokenizer(names)
-            and bool(weights)
-            and not missing_shards(weights)
-            and all(_is_whole_file(folder / name) for name in weights)
+            and _is_whole_set(folder, weights)
         )
     except OSError:
         return False
 
 
+def _is_whole_set(folder: Path, weights: WeightSet) -> bool:
+    files = _listed(folder / weights.index) if weights.index else weights.files
+    return bool(files) and all(_is_whole_file(folder / name) for name in files)
+
+
+def _listed(index: Path) -> tuple[str, ...]:
+    try:
+        return indexed_names(json.loads(index.read_bytes()))
+    except (ValueError, RecursionError):
+        return ()
+
+
 def _is_whole_file(path: Path) -> bool:
     if path.suffix == ".bin":
         return zipfile.is_zipfile(path)  # its directory stands at the end
-    if path.suffix == ".json":
-        return _has_what_it_lists(path)
     return _size(path) == _size_by_header(path)
-
-
-def _has_what_it_lists(index: Path) -> bool:
-    try:
-        listed = set(json.loads(index.read_bytes())["weight_map"].values())
-        return all((index.parent / name).is_file() for name in listed)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return False
 
 
 def _size_by_header(path: Path) -> int:

@@ -186,7 +186,7 @@ class _Fetching:
         except UnsafeName as error:
             raise self._failure(NotFound, f"refused, for it lists the file {error}") from error
         if not files:
-            wanted = "no config.json with weights in .safetensors or .bin files"
+            wanted = "no config.json with model.safetensors or pytorch_model.bin (or their shards)"
             raise self._failure(NotFound, f"holds {wanted}")
         if any(file.size < 0 for file in files):
             raise self._failure(HubError, "doesn't say how large its files are")

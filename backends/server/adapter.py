@@ -6,19 +6,15 @@ adapter. Trains nothing, and executes nothing from the folder.
 
 from __future__ import annotations
 
-import pickle
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from backends.server.errors import CheckpointError
-from backends.server.weights import read_json
+from backends.server.weights import read_file, read_json
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -133,17 +129,9 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: they are missing, damaged, or need code to be executed.
     """
-    try:
-        if (folder / _WEIGHTS).exists():
-            return load_file(folder / _WEIGHTS)
-        if (folder / _OLDER_WEIGHTS).exists():
-            state: Any = torch.load(folder / _OLDER_WEIGHTS, "cpu", weights_only=True)
-            return {name: value for name, value in state.items() if isinstance(value, Tensor)}
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
-        raise CheckpointError(
-            f"The adapter's weights in {folder} can't be read safely: they are damaged, or hold "
-            "more than tensors and would have to execute code."
-        ) from error
+    for path in (folder / _WEIGHTS, folder / _OLDER_WEIGHTS):
+        if path.exists():
+            return dict(read_file(path))
     raise CheckpointError(f"{folder} has no {_WEIGHTS}: the adapter's weights are missing.")
 
 

@@ -11,6 +11,23 @@ from typing import Any, Literal
 
 
 @dataclass(frozen=True)
+class Bounds:
+    """The least and the most that a setting may be, both included; None: there is no most."""
+
+    least: float
+    most: float | None
+
+
+SAMPLING_BOUNDS: Mapping[str, Bounds] = {
+    "repetition_penalty": Bounds(1e-3, 10),
+    "temperature": Bounds(0, 2),
+    "top_k": Bounds(-1, None),  # -1 is another way to say that it is off
+    "top_p": Bounds(0, 1),
+}
+"""What a client may ask for, and so what a checkpoint's own settings are held to."""
+
+
+@dataclass(frozen=True)
 class SamplingSettings:
     """How the next token is chosen, in the order in which it is applied.
 

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from backends.server.errors import CheckpointError
-from backends.server.generation import SamplingSettings
+from backends.server.generation import SAMPLING_BOUNDS, SamplingSettings
 from backends.server.weights import read_optional_json
 
 logger = logging.getLogger(__name__)
 
 _FILE = "generation_config.json"
-_NAMES = ("repetition_penalty", "temperature", "top_k", "top_p")
 # What transformers takes where a file that wants sampling doesn't say.
 _SAMPLED = SamplingSettings(temperature=1.0, top_k=50, top_p=1.0)
 _GREEDY = SamplingSettings(temperature=0.0)
@@ -44,12 +43,30 @@ def read_defaults(folder: Path) -> SamplingSettings:
     Raises:
         CheckpointError: the file can't be read, or says nonsense.
     """
-    said = read_optional_json(folder / _FILE)
-    _warn_of_unknown(said, folder)
-    given = {name: _number(said, name, folder) for name in _NAMES if said.get(name) is not None}
-    if said.get("do_sample"):
+    given = read_sampling(folder)
+    if read_optional_json(folder / _FILE).get("do_sample"):
         return _SAMPLED.overridden(given)
     return _GREEDY.overridden({"repetition_penalty": given.get("repetition_penalty")})
+
+
+def read_sampling(folder: Path) -> dict[str, float]:
+    """The settings that the file gives, none beyond what a client may ask for.
+
+    A larger value becomes the largest: the client sends back what it has learnt from here, and
+    would be refused every answer.
+
+    Raises:
+        CheckpointError: the file can't be read, or says nonsense.
+    """
+    said = read_optional_json(folder / _FILE)
+    _warn_of_unknown(said, folder)
+    given = {n: _number(said, n, folder) for n in SAMPLING_BOUNDS if said.get(n) is not None}
+    kept = {name: _within_bounds(name, value) for name, value in given.items()}
+    beyond = [name for name, value in given.items() if kept[name] < value]
+    if beyond:
+        asked, taken = (", ".join(f"{n} {v[n]}" for n in beyond) for v in (given, kept))
+        logger.warning("%s asks for %s; the most is taken: %s", folder / _FILE, asked, taken)
+    return kept
 
 
 def read_stop_ids(folder: Path, otherwise: int | None) -> frozenset[int]:
@@ -67,11 +84,15 @@ def read_stop_ids(folder: Path, otherwise: int | None) -> frozenset[int]:
 
 def _number(said: Mapping[str, Any], name: str, folder: Path) -> float:
     value = said[name]
-    least = 1e-3 if name == "repetition_penalty" else 0
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not least <= value < math.inf:
+    if not number or not SAMPLING_BOUNDS[name].least <= value < math.inf:
         raise CheckpointError(f"{folder / _FILE} gives {name} as {value!r}: no such value.")
-    return int(value) if name == "top_k" else value
+    return int(max(value, 0)) if name == "top_k" else value
+
+
+def _within_bounds(name: str, value: float) -> float:
+    most = SAMPLING_BOUNDS[name].most
+    return value if most is None else min(value, most)
 
 
 def _listed(value: Any) -> list[Any]:

@@ -10,11 +10,12 @@ import importlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
 
+from backends.checkpoint import Family
 from backends.server.batch import FlatBatch, KVCache, Span
 from backends.server.conversation import MessageLike
 from backends.server.errors import CheckpointError, ContextError, SequenceError
@@ -22,8 +23,6 @@ from backends.server.generation import SamplingSettings
 from backends.server.precision import choose
 from backends.server.sampling import Sampler, Vocabulary
 from backends.server.weights import Progress, no_progress, read_json
-
-Family = Literal["qwen2", "chatglm", "transformers"]
 
 
 class Network(Protocol):

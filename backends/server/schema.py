@@ -6,11 +6,12 @@ that clients add are ignored. Knows no model.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from backends.server.conversation import Utterance
+from backends.server.generation import SAMPLING_BOUNDS
 
 
 def _encodable(text: str) -> str:
@@ -20,6 +21,11 @@ def _encodable(text: str) -> str:
     except UnicodeEncodeError:
         raise ValueError("the text has lone surrogates: it is no Unicode text") from None
     return text
+
+
+def _within(name: str) -> Any:
+    bounds = SAMPLING_BOUNDS[name]
+    return Field(ge=bounds.least, le=bounds.most)
 
 
 _Text = Annotated[str, AfterValidator(_encodable)]
@@ -64,10 +70,10 @@ class ChatRequest(_Strict):
     model: str = ""
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=-1)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    temperature: Annotated[float, _within("temperature")] | None = None
+    top_p: Annotated[float, _within("top_p")] | None = None
+    top_k: Annotated[int, _within("top_k")] | None = None
+    repetition_penalty: Annotated[float, _within("repetition_penalty")] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None

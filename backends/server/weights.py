@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from backends.server.errors import CheckpointError
+from backends.weight_files import choose_weights, indexed_names
 
 Progress = Callable[[str, float], None]
 """Called with the stage's name and how much of it is done, 0 to 1."""
@@ -62,28 +63,27 @@ def read_optional_json(path: Path) -> dict[str, Any]:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that hold the weights, safetensors before PyTorch files.
+    """The files that hold the weights, as ``backends.weight_files`` chooses them.
 
     Raises:
         CheckpointError: there are none, or the index names one that is missing.
     """
-    for index, single in (
-        ("model.safetensors.index.json", "model.safetensors"),
-        ("pytorch_model.bin.index.json", "pytorch_model.bin"),
-    ):
-        if (folder / index).exists():
-            return _indexed_files(folder / index)
-        if (folder / single).exists():
-            return [folder / single]
-    raise CheckpointError(
-        f"{folder} has no weights: model.safetensors or pytorch_model.bin (or an index) is missing."
-    )
+    try:
+        chosen = choose_weights([path.name for path in folder.iterdir() if path.is_file()])
+    except OSError as error:
+        raise CheckpointError(f"{folder} can't be read: {error}") from error
+    if chosen is None:
+        raise CheckpointError(
+            f"{folder} has no weights: model.safetensors or pytorch_model.bin (or shards with "
+            "their index) is missing."
+        )
+    if chosen.index:
+        return _indexed_files(folder / chosen.index)
+    return [folder / name for name in chosen.files]
 
 
 def _indexed_files(index: Path) -> list[Path]:
-    shards = read_json(index).get("weight_map")
-    names = sorted(set(map(str, shards.values()))) if isinstance(shards, dict) else []
-    files = [index.parent / Path(name).name for name in names]
+    files = [index.parent / name for name in indexed_names(read_json(index))]
     missing = [path.name for path in files if not path.exists()]
     if missing or not files:
         named = ", ".join(missing) or "any file"
@@ -101,11 +101,19 @@ def read_tensors(folder: Path, progress: Progress = no_progress) -> Iterator[tup
     total = sum(path.stat().st_size for path in files) or 1
     done = 0
     for path in files:
-        reader = _safetensors if path.suffix == ".safetensors" else _pytorch_file
-        for name, tensor in reader(path):
+        for name, tensor in read_file(path):
             yield name, tensor
             done += tensor.numel() * tensor.element_size()
             progress("weights", min(done / total, 1.0))
+
+
+def read_file(path: Path) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor of one file, safetensors or PyTorch's, memory-mapped.
+
+    Raises:
+        CheckpointError: it is damaged, holds no named tensors, or needs code to be executed.
+    """
+    return _safetensors(path) if path.suffix == ".safetensors" else _pytorch_file(path)
 
 
 def _safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
@@ -114,7 +122,9 @@ def _safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
             for name in file.keys():  # noqa: SIM118 - safe_open can't be iterated
                 yield name, file.get_tensor(name)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} can't be read as safetensors: {error}") from error
+        raise CheckpointError(
+            f"{path} is damaged, it can't be read as safetensors: {error}"
+        ) from error
 
 
 def _pytorch_file(path: Path) -> Iterator[tuple[str, Tensor]]:

@@ -29,7 +29,7 @@ from backends.server.chatglm.network import ChatGLMCache, ChatGLMNetwork
 from backends.server.chatglm.prompt import build_prompt, process_response
 from backends.server.chatglm.tokenizer import ChatGLMTokenizer
 from backends.server.generation import SamplingSettings
-from backends.server.weights import read_optional_json
+from backends.server.generation_config import read_sampling
 
 __all__ = [
     "ChatGLMCache",
@@ -59,8 +59,12 @@ def load_tokenizer(folder: Path) -> ChatGLMTokenizer:
 
 
 def read_defaults(folder: Path) -> SamplingSettings:
-    """How the checkpoint wants to be sampled; the published ones don't say."""
-    return CHAT_DEFAULTS.overridden(read_optional_json(folder / "generation_config.json"))
+    """How the checkpoint wants to be sampled; the published ones don't say.
+
+    Raises:
+        CheckpointError: its generation_config.json can't be read, or says nonsense.
+    """
+    return CHAT_DEFAULTS.overridden(read_sampling(folder))
 
 
 def fallback_id(tokenizer: ChatGLMTokenizer) -> int:

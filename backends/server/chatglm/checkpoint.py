@@ -97,4 +97,9 @@ def _make(source: nn.Module, target: nn.Module, name: str) -> Tensor:
 
 
 def _read_config(folder: Path) -> ChatGLMConfig:
-    return ChatGLMConfig.from_dict(read_json(folder / "config.json"))
+    path = folder / "config.json"
+    raw = read_json(path)
+    try:
+        return ChatGLMConfig.from_dict(raw)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error

@@ -46,7 +46,8 @@ class ChatGLMConfig:
             )
         if self.quantization_bit not in (0, 4, 8):
             raise CheckpointError(
-                f"Weights of {self.quantization_bit} bits can't be loaded; 4 and 8 can."
+                f"Weights of {self.quantization_bit} bits (quantization_bit) can't be loaded; "
+                "4 and 8 can."
             )
 
     @property
@@ -56,10 +57,10 @@ class ChatGLMConfig:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:
-        """Reads a config.json.
+        """Reads a config.json; null means the default.
 
         Raises:
-            CheckpointError: not ChatGLM v1, or a variant that isn't supported.
+            CheckpointError: not ChatGLM v1, a variant that isn't supported, or nonsense.
         """
         if not is_chatglm_v1(raw):
             raise CheckpointError(
@@ -68,11 +69,13 @@ class ChatGLMConfig:
         for field, meaning in _UNSUPPORTED.items():
             if raw.get(field):
                 raise CheckpointError(f"{meaning} ({field}) can't be loaded yet.")
-        if not raw.get("position_encoding_2d", True):
+        if raw.get("position_encoding_2d") not in (None, True):
             raise CheckpointError("Only the 2-D position encoding of ChatGLM is supported.")
         known = {field.name for field in fields(cls)}
         given = {name: value for name, value in raw.items() if name in known and value is not None}
-        return cls(**{**_special_ids(raw), **given})
+        for name, value in given.items():
+            _check(name, value)
+        return cls(**{**_special_ids(given), **given})
 
     def to_dict(self) -> dict[str, Any]:
         """The same as a config.json, in the published names."""
@@ -89,12 +92,14 @@ class ChatGLMConfig:
 _UNSUPPORTED = {"pre_seq_len": "A ChatGLM checkpoint with a P-tuning prefix"}
 _OLDEST_VOCABULARY = 150528
 _IMAGE_TOKENS = 20000
+# More than any of these checkpoints has of anything; far more would never end to be laid out.
+_MOST = 1_000_000
 
 
-def _special_ids(raw: Mapping[str, Any]) -> dict[str, int]:
+def _special_ids(given: Mapping[str, int]) -> dict[str, int]:
     """The special ids by the place of <sop>: the oldest config.json names few of them."""
-    offset = _IMAGE_TOKENS if raw.get("vocab_size") == _OLDEST_VOCABULARY else 0
-    bos = raw.get("bos_token_id") or ChatGLMConfig.bos_token_id + offset
+    offset = _IMAGE_TOKENS if given.get("vocab_size") == _OLDEST_VOCABULARY else 0
+    bos = given.get("bos_token_id", ChatGLMConfig.bos_token_id + offset)
     return {
         "bos_token_id": bos,
         "eos_token_id": bos + 1,
@@ -103,8 +108,31 @@ def _special_ids(raw: Mapping[str, Any]) -> dict[str, int]:
     }
 
 
+def _check(name: str, value: Any) -> None:
+    """Makes sure that a field can have this value.
+
+    Raises:
+        CheckpointError: it can't.
+    """
+    if name == "quantization_embeddings":
+        fits = isinstance(value, bool)
+    elif name == "layernorm_epsilon":
+        fits = type(value) in (int, float) and 0 < value < 1
+    else:
+        least = 0 if name.endswith("_token_id") or name == "quantization_bit" else 1
+        fits = is_count(value, least)
+    if not fits:
+        raise CheckpointError(f"{name} can't be {value!r}.")
+
+
+def is_count(value: Any, least: int = 0) -> bool:
+    """Whether a value is a whole number that a size or an id can be."""
+    return type(value) is int and least <= value <= _MOST
+
+
 def is_chatglm_v1(raw: Mapping[str, Any]) -> bool:
-    """Whether a config.json is of the first generation, which shares its model_type with later."""
-    first = {"position_encoding_2d", "inner_hidden_size"} & raw.keys()
-    later = {"multi_query_attention", "padded_vocab_size"} & raw.keys()
-    return raw.get("model_type") == "chatglm" and bool(first) and not later
+    """Whether a config.json is of the first generation, which shares its model_type with later.
+
+    The same as in ``backends.checkpoint``: only the first has this key.
+    """
+    return raw.get("model_type") == "chatglm" and "inner_hidden_size" in raw

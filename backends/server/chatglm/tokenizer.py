@@ -15,6 +15,7 @@ from typing import Self
 
 from sentencepiece import SentencePieceProcessor
 
+from backends.server.chatglm.config import is_count
 from backends.server.chatglm.prompt import (
     MARKS,
     TRAINING_TIME,
@@ -77,11 +78,11 @@ class ChatGLMTokenizer:
             CheckpointError: there is no tokenizer, or it can't be read.
         """
         tokenizer = cls(folder / MODEL_FILE)
-        settings = read_optional_json(folder / "tokenizer_config.json")
-        config = read_optional_json(folder / "config.json")
-        # The oldest checkpoints don't write their offset down, but their ids show it.
-        shown = config.get("bos_token_id", tokenizer.bos_id) - tokenizer.bos_id
-        offset = int(settings.get("num_image_tokens", shown))
+        offset = _read_count(folder / "tokenizer_config.json", "num_image_tokens")
+        if offset is None:
+            # The oldest checkpoints don't write their offset down, but their ids show it.
+            bos_id = _read_count(folder / "config.json", "bos_token_id", tokenizer.bos_id)
+            offset = 0 if bos_id is None else bos_id - tokenizer.bos_id
         return cls(folder / MODEL_FILE, offset) if offset else tokenizer
 
     @property
@@ -164,6 +165,18 @@ class ChatGLMTokenizer:
         text = self._pieces.decode([i - self._offset for i in ids if i != self.pad_id])
         text = text.replace("<n>", "\n").replace(_TAB, "\t")
         return _BLANK_PIECE.sub(lambda blank: " " * int(blank[1]), text)
+
+
+def _read_count(path: Path, name: str, least: int = 0) -> int | None:
+    """A whole number of a file of settings; None where it doesn't say.
+
+    Raises:
+        CheckpointError: the file can't be read, or has something else there.
+    """
+    value = read_optional_json(path).get(name)
+    if value is not None and not is_count(value, least):
+        raise CheckpointError(f"{path}: {name} can't be {value!r}.")
+    return value
 
 
 def _clean(text: str) -> str:

@@ -412,7 +412,6 @@ def test_a_new_network_saves_what_loads_again(tmp_path: Path) -> None:
         ({"quantization_bit": 3}, "3 bits"),
         ({"pre_seq_len": 128}, "P-tuning"),
         ({"position_encoding_2d": False}, "2-D"),
-        ({"multi_query_attention": True}, "ChatGLM2"),
         ({"hidden_size": 32}, "don't fit"),
         ({"num_layers": 4}, "don't fit"),
         ({"num_attention_heads": 3}, "multiple of four"),
@@ -423,6 +422,14 @@ def test_what_can_not_be_loaded_is_refused_by_name(
 ) -> None:
     with pytest.raises(CheckpointError, match=message):
         load_model(copy_golden(tmp_path, **changes))
+
+
+def test_a_later_chatglm_is_refused_by_name(tmp_path: Path) -> None:
+    folder = copy_golden(tmp_path)
+    second = {"model_type": "chatglm", "ffn_hidden_size": 13696, "multi_query_attention": True}
+    (folder / "config.json").write_text(json.dumps(second))
+    with pytest.raises(CheckpointError, match="ChatGLM2"):
+        load_model(folder)
 
 
 def test_an_unknown_precision_is_refused() -> None:

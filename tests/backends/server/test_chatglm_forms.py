@@ -9,8 +9,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from backends.checkpoint import UnusableFolder, read_checkpoint
 from backends.server import load_model, load_tokenizer
 from backends.server.chatglm import ChatGLMConfig
+from backends.server.chatglm.config import is_chatglm_v1
 from backends.server.errors import CheckpointError
 from tests.backends.server.chatglm_checkpoints import (
     EMBEDDING,
@@ -175,6 +177,93 @@ def test_the_published_slim_config_is_understood() -> None:
         "vocab_size": 130528,
     }
     assert ChatGLMConfig.from_dict(raw) == ChatGLMConfig(quantization_bit=4)
+
+
+SIZES = ("hidden_size", "num_layers", "num_attention_heads", "inner_hidden_size", "vocab_size")
+IDS = ("bos_token_id", "eos_token_id", "mask_token_id", "gmask_token_id", "pad_token_id")
+
+
+NO_SIZES: tuple[Any, ...] = ("256", [1], 0, -4, True, 64.0, 10**30)
+NO_IDS: tuple[Any, ...] = ("3", [1], -1, True, 1.5, 10**30)
+NONSENSE: dict[str, tuple[Any, ...]] = {
+    **dict.fromkeys((*SIZES, "max_sequence_length"), NO_SIZES),
+    **dict.fromkeys(IDS, NO_IDS),
+    "layernorm_epsilon": ("1e-5", [1], 0, -1, True, float("nan")),
+    "quantization_bit": ("4", [4], True, 5),
+    "quantization_embeddings": ("no", 1, []),
+}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [(name, value) for name, values in NONSENSE.items() for value in values]
+)
+def test_a_setting_that_makes_no_sense_is_refused_with_its_name_and_file(
+    tmp_path: Path, field: str, value: Any
+) -> None:
+    folder = copy_golden(tmp_path, **{field: value})
+    with pytest.raises(CheckpointError, match=rf"config\.json.*{field}"):
+        load_model(folder)
+
+
+def test_heads_that_do_not_divide_the_width_are_refused_with_the_file(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"config\.json.*num_attention_heads"):
+        load_model(copy_golden(tmp_path, num_attention_heads=7))
+
+
+def test_null_in_a_config_means_the_default() -> None:
+    raw: dict[str, Any] = dict.fromkeys((*SIZES, *IDS, *ChatGLMConfig().to_dict()))
+    raw |= {"model_type": "chatglm", "pre_seq_len": None}
+    assert ChatGLMConfig.from_dict(raw) == ChatGLMConfig()
+
+
+def test_null_in_the_tokenizers_settings_means_the_default(tmp_path: Path) -> None:
+    folder = copy_golden(tmp_path, bos_token_id=None)
+    (folder / "tokenizer_config.json").write_text('{"num_image_tokens": null}')
+    assert load_tokenizer(folder).encode("fox") == load_tokenizer(CHATGLM).encode("fox")
+
+
+@pytest.mark.parametrize("value", ["0", [0], -1, True, 0.5, 10**30])
+def test_a_tokenizers_setting_that_makes_no_sense_is_refused_by_name(
+    tmp_path: Path, value: object
+) -> None:
+    folder = copy_golden(tmp_path)
+    (folder / "tokenizer_config.json").write_text(json.dumps({"num_image_tokens": value}))
+    with pytest.raises(CheckpointError, match=r"tokenizer_config\.json.*num_image_tokens"):
+        load_tokenizer(folder)
+
+
+@pytest.mark.parametrize("value", ["3", [1], 5, True])
+def test_a_beginning_that_the_tokenizer_can_not_have_is_refused_by_name(
+    tmp_path: Path, value: object
+) -> None:
+    folder = copy_golden(tmp_path, bos_token_id=value)
+    (folder / "tokenizer_config.json").unlink()
+    with pytest.raises(CheckpointError, match=r"config\.json.*bos_token_id"):
+        load_tokenizer(folder)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"inner_hidden_size": 16384, "position_encoding_2d": True},
+        {"inner_hidden_size": 16384},
+        {"inner_hidden_size": 16384, "padded_vocab_size": 65024},
+        {"position_encoding_2d": True},
+        {"ffn_hidden_size": 13696, "padded_vocab_size": 65024, "multi_query_attention": True},
+        {},
+    ],
+)
+def test_the_app_and_the_server_take_the_same_folders_for_the_first_chatglm(
+    tmp_path: Path, keys: dict[str, object]
+) -> None:
+    folder = copy_golden(tmp_path)
+    raw = {"model_type": "chatglm", "max_sequence_length": 2048, **keys}
+    (folder / "config.json").write_text(json.dumps(raw))
+    try:
+        taken = read_checkpoint(folder).family == "chatglm"
+    except UnusableFolder:
+        taken = False
+    assert is_chatglm_v1(raw) == taken
 
 
 @pytest.mark.parametrize("form", FORMS)

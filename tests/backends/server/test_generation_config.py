@@ -1,13 +1,19 @@
 import json
 import logging
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from backends.server import chatglm
 from backends.server.errors import CheckpointError
 from backends.server.generation import SamplingSettings
 from backends.server.generation_config import read_defaults, read_stop_ids
+from backends.server.schema import ChatRequest
+
+Reader = Callable[[Path], SamplingSettings]
 
 
 def _write(folder: Path, name: str = "generation_config.json", **said: Any) -> None:
@@ -53,13 +59,64 @@ def test_a_checkpoint_that_says_nothing_takes_the_likeliest_token(tmp_path: Path
     assert read_defaults(tmp_path) == SamplingSettings(temperature=0)
 
 
+@pytest.mark.parametrize("read", [read_defaults, chatglm.read_defaults])
 @pytest.mark.parametrize(
-    "said", [{"temperature": "hot"}, {"top_p": -1}, {"top_k": True}, {"repetition_penalty": 0}]
+    "said",
+    [
+        {"temperature": "hot"},
+        {"temperature": float("nan")},
+        {"temperature": float("inf")},
+        {"top_p": -1},
+        {"top_p": [0.5]},
+        {"top_k": True},
+        {"top_k": -2},
+        {"repetition_penalty": 0},
+    ],
 )
-def test_nonsense_is_refused_by_name(tmp_path: Path, said: dict[str, Any]) -> None:
+def test_nonsense_is_refused_by_name(tmp_path: Path, read: Reader, said: dict[str, Any]) -> None:
     _write(tmp_path, do_sample=True, **said)
-    with pytest.raises(CheckpointError, match=next(iter(said))):
-        read_defaults(tmp_path)
+    with pytest.raises(CheckpointError, match=rf"generation_config\.json gives {next(iter(said))}"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("read", [read_defaults, chatglm.read_defaults])
+def test_more_than_a_client_may_ask_for_is_the_most_that_it_may(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, read: Reader
+) -> None:
+    said: dict[str, Any] = {"temperature": 2.5, "top_p": 1.5, "top_k": -1, "repetition_penalty": 11}
+    _write(tmp_path, do_sample=True, **said)
+    with caplog.at_level(logging.WARNING):
+        defaults = read(tmp_path)
+    assert defaults == SamplingSettings(
+        temperature=2, top_p=1, top_k=0, repetition_penalty=10, seed=None
+    )
+    (record,) = caplog.records
+    assert "temperature 2.5, top_p 1.5" in record.getMessage()
+
+
+@pytest.mark.parametrize("read", [read_defaults, chatglm.read_defaults])
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"temperature": 2.5, "top_p": 1.5, "top_k": 10**9, "repetition_penalty": 99},
+        {"temperature": 0, "top_p": 0, "top_k": -1, "repetition_penalty": 0.001},
+        {"temperature": 1, "top_p": 1, "top_k": 40.0, "repetition_penalty": 1},
+    ],
+)
+def test_what_is_read_is_what_a_client_may_send_back(
+    tmp_path: Path, read: Reader, said: dict[str, Any]
+) -> None:
+    _write(tmp_path, do_sample=True, **said)
+    learnt = asdict(read(tmp_path))
+    messages = [{"role": "user", "content": "a"}]
+    sent = ChatRequest.model_validate_json(json.dumps({"messages": messages, **learnt}))
+    assert sent.sampling == learnt
+
+
+def test_chatglm_draws_as_the_original_where_its_checkpoint_does_not_say(tmp_path: Path) -> None:
+    assert chatglm.read_defaults(tmp_path) == chatglm.CHAT_DEFAULTS
+    _write(tmp_path, temperature=0.4, top_p=None, seed=4)
+    assert chatglm.read_defaults(tmp_path) == replace(chatglm.CHAT_DEFAULTS, temperature=0.4)
 
 
 def test_what_is_not_done_is_said_once_in_the_log(
