@@ -149,7 +149,8 @@ def _exit_with_parent() -> None:
     os._exit(0)
 
 
-def _options() -> argparse.Namespace:
+def options_of(*arguments: str) -> argparse.Namespace:
+    """What a fake with these arguments is to do."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--threads", type=int)
@@ -165,12 +166,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--silent", action="store_true", help="never say the port")
     parser.add_argument("--chatter", action="store_true", help="write a lot before the port")
     parser.add_argument("--grandchild", action="store_true", help="a child that keeps the pipes")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def main() -> None:
     """Serve until killed."""
-    options = _options()
+    options = options_of(*sys.argv[1:])
     if options.exit_at_start is not None:
         sys.stderr.write("no such file: model.safetensors\n")
         sys.exit(options.exit_at_start)

@@ -5,7 +5,6 @@ answered, how fast, where it pauses until it is told to go on, and where it brea
 scripted server of the backend tests, run inside the test process so that a test can change it.
 """
 
-import argparse
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
-from tests.backends.fake_server import FakeServer, Handler, chunk, usage
+from tests.backends.fake_server import FakeServer, Handler, chunk, options_of, usage
 
 HELD_S = 60.0
 """A forgotten `release` must not hang the suite."""
@@ -51,7 +50,7 @@ class FakeModel(FakeServer):
     """One running fake; `script` may be changed at any time."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(argparse.Namespace(port=0, load_s=0, fail_load=None, key=None))
+        super().__init__(options_of())
         self.RequestHandlerClass = _ScriptedHandler
         self.name = name
         self.answering = 0
