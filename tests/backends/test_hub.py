@@ -581,7 +581,7 @@ def test_names_that_lead_out_of_the_folder_are_refused(
 @either_hub
 def test_a_repository_without_a_model_that_can_be_loaded(server: HubServer, source: Source) -> None:
     server.add(REPO, {"config.json": b"{}", "q4.gguf": b"weights"})
-    with pytest.raises(hub.NotFound, match=r"no config\.json with weights"):
+    with pytest.raises(hub.NotFound, match=r"no config\.json with model\.safetensors"):
         fetch(source)
 
 
