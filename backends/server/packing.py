@@ -7,7 +7,8 @@ killed leaves nothing but a file that the next one removes. Two processes don't 
 at once: the second waits.
 
 What a file's middle holds is compared by samples only: reading all of it would take longer than
-mapping it saves. Knows no network and no precision.
+mapping it saves. Knows no network, no precision and no torch: what numpy has no type for (bfloat16)
+is stored as the whole numbers of its bits.
 """
 
 from __future__ import annotations
@@ -16,41 +17,53 @@ import errno
 import hashlib
 import json
 import logging
+import math
+import mmap
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-import torch
+import numpy as np
 from filelock import FileLock
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from numpy.typing import DTypeLike, NDArray
 
 from backends.cache import cache_folder
 from backends.checkpoint import UnusableFolder, read_checkpoint
 from backends.server.errors import CheckpointError
+from backends.server.huge_pages import read_into_huge_pages
 from backends.server.weights import Progress, no_progress
 
 logger = logging.getLogger(__name__)
 
 # To be raised whenever the same source gives other tensors than before.
-_VERSION = "1"
+_VERSION = "2"
 _SUBFOLDER = "twopane"
 _DIGEST = "twopane_digest"
 _NO_DIGEST = "0" * 64
 _SAMPLE_BYTES = 16_384
 _SAMPLES = 64
-_ALIGNMENT = 64
 _LONGEST_HEADER = 100_000_000  # of the format
-_TYPES = {
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
+# Where every tensor's data begins: kernels load whole cache lines.
+_ALIGNMENT = 64
+# The format allows no gaps between tensors, so they are tensors themselves.
+_PADDING = "__padding__"
+_TYPES: Mapping[str, np.dtype[Any]] = {
+    "F32": np.dtype(np.float32),
+    "F16": np.dtype(np.float16),
+    "I32": np.dtype(np.int32),
+    "I16": np.dtype(np.int16),
+    "I8": np.dtype(np.int8),
+    "U32": np.dtype(np.uint32),
+    "U16": np.dtype(np.uint16),
+    "U8": np.dtype(np.uint8),
 }
+_TYPE_NAMES = {dtype: name for name, dtype in _TYPES.items()}
+# What reading garbage ends in.
+_UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -58,18 +71,19 @@ class Part:
     """One tensor of a packed file, made when it is written.
 
     Attributes:
-        make: gives a tensor of that type and shape.
+        dtype: one that the file's format and numpy both know, of 8 to 32 bits.
+        make: gives an array of that type and shape.
     """
 
     name: str
-    dtype: torch.dtype
+    dtype: DTypeLike
     shape: tuple[int, ...]
-    make: Callable[[], Tensor]
+    make: Callable[[], NDArray[Any]]
 
     @property
     def size_bytes(self) -> int:
         """Its length in the file."""
-        return torch.empty(self.shape, dtype=self.dtype, device="meta").nbytes
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 def packed_tensors(
@@ -77,14 +91,20 @@ def packed_tensors(
     name: str,
     plan: Callable[[], Sequence[Part]],
     progress: Progress = no_progress,
-) -> dict[str, Tensor]:
-    """The tensors of a packed file, mapped; the file is made if it isn't there.
+    *,
+    huge_pages: bool = False,
+) -> dict[str, NDArray[Any]]:
+    """The tensors of a packed file, read-only; the file is made if it isn't there.
+
+    Each begins at a multiple of 64 bytes in memory.
 
     Args:
         folder: the checkpoint.
         name: the file's name without suffix: whatever gives other tensors needs another name.
         plan: says what is in the file; called only if it has to be made.
         progress: is told of the stage "converting".
+        huge_pages: they are read into such where there is plenty of memory; else, and otherwise,
+            they are mapped.
 
     Raises:
         CheckpointError: the file can't be written anywhere, or the checkpoint is unusable.
@@ -92,13 +112,14 @@ def packed_tensors(
     metadata = {"twopane_version": _VERSION, "twopane_source": _revision(folder)}
     paths = [place / f"{name}.safetensors" for place in _places(folder)]
     for path in paths:
-        found = _read(path, metadata)
+        found = _read(path, metadata, huge_pages=huge_pages)
         if found is not None:
             return found
     failures = []
     for path in paths:
         try:
-            return _make(path, metadata, plan, progress)
+            _make(path, metadata, plan, progress)
+            return _read_anew(path, metadata, huge_pages=huge_pages)
         except OSError as error:
             reason = error.strerror or str(error)
             logger.warning("No packed weights in %s: %s", path.parent, reason)
@@ -123,20 +144,48 @@ def _places(folder: Path) -> tuple[Path, Path]:
     return folder / _SUBFOLDER, cache_folder() / "packed" / f"{resolved.name}-{apart}"
 
 
-def _read(path: Path, metadata: Mapping[str, str]) -> dict[str, Tensor] | None:
-    """The mapped tensors of a file that can be trusted; else None."""
+def _read(
+    path: Path, metadata: Mapping[str, str], *, huge_pages: bool = False
+) -> dict[str, NDArray[Any]] | None:
+    """The tensors of a file that can be trusted; else None."""
     try:
-        with path.open("rb") as opened:
-            digest = _digest(opened)
-        with safe_open(path, framework="pt") as file:
-            if file.metadata() != {**metadata, _DIGEST: digest}:
+        with path.open("rb") as file:
+            entries, start = _read_header(file)
+            if entries.pop("__metadata__") != {**metadata, _DIGEST: _digest(file)}:
                 return None
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
+            size = os.fstat(file.fileno()).st_size - start
+            data = read_into_huge_pages(file, start, size) if huge_pages else None
+            if data is None:
+                data = _mapped(file, start)
+        return {name: _array(data, entry) for name, entry in entries.items() if _is_wanted(name)}
     except FileNotFoundError:
         return None
-    except (SafetensorError, OSError) as error:
+    except _UNREADABLE as error:
         logger.warning("%s can't be read: %s", path, error)
         return None
+
+
+def _mapped(file: BinaryIO, start: int) -> NDArray[np.uint8]:
+    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    # A file that isn't in memory is read while other things are loaded.
+    mapped.madvise(mmap.MADV_WILLNEED)
+    return np.frombuffer(mapped, np.uint8, offset=start)
+
+
+def _read_header(file: BinaryIO) -> tuple[dict[str, Any], int]:
+    """The header of a safetensors file, and where the data behind it begins."""
+    length = int.from_bytes(file.read(8), "little")
+    header: dict[str, Any] = json.loads(file.read(min(length, _LONGEST_HEADER)))
+    return header, 8 + length
+
+
+def _array(data: NDArray[np.uint8], entry: Mapping[str, Any]) -> NDArray[Any]:
+    start, end = entry["data_offsets"]
+    return data[start:end].view(_TYPES[entry["dtype"]]).reshape(entry["shape"])
+
+
+def _is_wanted(name: str) -> bool:
+    return not name.startswith(_PADDING)
 
 
 def _make(
@@ -144,8 +193,8 @@ def _make(
     metadata: Mapping[str, str],
     plan: Callable[[], Sequence[Part]],
     progress: Progress,
-) -> dict[str, Tensor]:
-    """Writes a file and maps it.
+) -> None:
+    """Writes a file, unless another process does meanwhile.
 
     Raises:
         OSError: it can't be written there.
@@ -154,22 +203,40 @@ def _make(
     with FileLock(path.with_suffix(".lock")):
         for left in path.parent.glob(f"{path.name}.*.partial"):
             left.unlink()
-        # Perhaps another process has made it meanwhile.
-        found = _read(path, metadata)
-        if found is not None:
-            return found
+        if _read(path, metadata) is not None:
+            return
         temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
         try:
             with temporary.open("wb+") as file:
-                _write(file, metadata, plan(), progress)
+                _write(file, metadata, list(_padded(plan())), progress)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
         _sync_folder(path.parent)
-    found = _read(path, metadata)
+
+
+def _read_anew(
+    path: Path, metadata: Mapping[str, str], *, huge_pages: bool
+) -> dict[str, NDArray[Any]]:
+    """The tensors of a file that was made just now.
+
+    Raises:
+        OSError: it can't be trusted.
+    """
+    found = _read(path, metadata, huge_pages=huge_pages)
     if found is None:
         raise OSError(errno.EIO, "what was written there reads differently")
     return found
+
+
+def _padded(parts: Iterable[Part]) -> Iterator[Part]:
+    """The parts, each behind a multiple of the alignment."""
+    for number, part in enumerate(parts):
+        yield part
+        missing = -part.size_bytes % _ALIGNMENT
+        if missing:
+            make = partial(np.zeros, missing, np.uint8)
+            yield Part(f"{_PADDING}{number}", np.uint8, (missing,), make)
 
 
 def _write(
@@ -184,8 +251,9 @@ def _write(
     done = 0
     for part in parts:
         progress("converting", done / total)
-        # Bytes, since numpy knows no bfloat16.
-        file.write(part.make().contiguous().view(torch.uint8).numpy().data)
+        # Refuses another type or size than was planned.
+        made = part.make().astype(part.dtype, order="C", casting="no", copy=False)
+        file.write(made.reshape(part.shape).data)
         done += part.size_bytes
     _write_digest(file)
     os.fsync(file.fileno())
@@ -199,7 +267,7 @@ def _header(metadata: Mapping[str, str], parts: Sequence[Part]) -> bytes:
     for part in parts:
         start, end = end, end + part.size_bytes
         entries[part.name] = {
-            "dtype": _TYPES[part.dtype],
+            "dtype": _TYPE_NAMES[np.dtype(part.dtype)],
             "shape": part.shape,
             "data_offsets": (start, end),
         }

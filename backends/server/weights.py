@@ -1,28 +1,32 @@
 """Reads a checkpoint folder: JSON files, and tensors from safetensors or PyTorch files.
 
 Never executes anything from the folder: ``.bin`` files are read with ``weights_only`` alone, and
-files that would need more are refused. Knows no model family and no network.
+files that would need more are refused. Imports torch when tensors are read, not before. Knows no
+model family and no network.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import pickle
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from backends.server.errors import CheckpointError
 from backends.weight_files import choose_weights, indexed_names
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Progress = Callable[[str, float], None]
 """Called with the stage's name and how much of it is done, 0 to 1."""
 
-
+_SHORT = ("BF16", "F16")
 # What unpickling a damaged file ends in, whatever it happens upon.
 _UNREADABLE = (
     pickle.UnpicklingError,
@@ -107,6 +111,23 @@ def read_tensors(folder: Path, progress: Progress = no_progress) -> Iterator[tup
             progress("weights", min(done / total, 1.0))
 
 
+def count_short(folder: Path) -> int:
+    """How many of the checkpoint's weights are stored in 16 bits, without reading them.
+
+    Raises:
+        CheckpointError: a file is missing or damaged.
+    """
+    return sum(_count_short(path) for path in weight_files(folder))
+
+
+def _count_short(path: Path) -> int:
+    if path.suffix != ".safetensors":
+        return sum(tensor.numel() for _, tensor in read_file(path) if tensor.itemsize == 2)
+    with _opened(path, "np") as file:
+        stored = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118 - no dict
+        return sum(math.prod(one.get_shape()) for one in stored if one.get_dtype() in _SHORT)
+
+
 def read_file(path: Path) -> Iterator[tuple[str, Tensor]]:
     """Every tensor of one file, safetensors or PyTorch's, memory-mapped.
 
@@ -117,10 +138,16 @@ def read_file(path: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 def _safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
+    with _opened(path, "pt") as file:
+        for name in file.keys():  # noqa: SIM118 - safe_open can't be iterated
+            yield name, file.get_tensor(name)
+
+
+@contextmanager
+def _opened(path: Path, framework: str) -> Iterator[Any]:
     try:
-        with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 - safe_open can't be iterated
-                yield name, file.get_tensor(name)
+        with safe_open(path, framework=framework) as file:
+            yield file
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{path} is damaged, it can't be read as safetensors: {error}"
@@ -128,6 +155,8 @@ def _safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 def _pytorch_file(path: Path) -> Iterator[tuple[str, Tensor]]:
+    import torch  # noqa: PLC0415 - whoever only reads settings shall not wait for it
+
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except _UNREADABLE as error:
@@ -138,5 +167,5 @@ def _pytorch_file(path: Path) -> Iterator[tuple[str, Tensor]]:
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} holds no named tensors.")
     for name, value in state.items():
-        if isinstance(name, str) and isinstance(value, Tensor):
+        if isinstance(name, str) and isinstance(value, torch.Tensor):
             yield name, value

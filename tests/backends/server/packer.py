@@ -3,10 +3,11 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
 
 from backends.server.packing import Part, packed_tensors
 
@@ -18,7 +19,7 @@ def make_checkpoint(folder: Path) -> Path:
     folder.mkdir(parents=True)
     config = {"model_type": "chatglm", "inner_hidden_size": 8, "max_sequence_length": 8}
     (folder / "config.json").write_text(json.dumps(config))
-    save_file({"weight": torch.arange(8.0)}, folder / "model.safetensors")
+    save_file({"weight": np.arange(8, dtype=np.float32)}, folder / "model.safetensors")
     return folder
 
 
@@ -34,12 +35,12 @@ class Packer:
         self.times += 1
         weight = load_file(self.folder / "model.safetensors")["weight"]
         return [
-            Part("doubled", torch.float32, tuple(weight.shape), lambda: 2 * weight),
-            Part("rounded", torch.bfloat16, tuple(weight.shape), weight.bfloat16),
-            Part("bytes", torch.uint8, (2, 4), lambda: weight.byte().view(2, 4)),
+            Part("doubled", np.float32, weight.shape, lambda: 2 * weight),
+            Part("odd", np.int8, (3, 1), lambda: weight[:6:2].astype(np.int8).reshape(3, 1)),
+            Part("bytes", "uint8", (2, 4), lambda: weight.astype(np.uint8).reshape(4, 2).T),
         ]
 
-    def tensors(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, NDArray[Any]]:
         return packed_tensors(
             self.folder, NAME, self.plan, lambda stage, done: self.progress.append((stage, done))
         )
@@ -47,7 +48,9 @@ class Packer:
     def assert_right(self, times: int) -> None:
         tensors = self.tensors()
         weight = load_file(self.folder / "model.safetensors")["weight"]
-        assert torch.equal(tensors["doubled"], 2 * weight)
-        assert torch.equal(tensors["rounded"], weight.bfloat16())
-        assert torch.equal(tensors["bytes"], weight.byte().view(2, 4))
+        assert set(tensors) == {"doubled", "odd", "bytes"}
+        np.testing.assert_array_equal(tensors["doubled"], 2 * weight, strict=True)
+        odd = weight[:6:2].astype(np.int8).reshape(3, 1)
+        np.testing.assert_array_equal(tensors["odd"], odd, strict=True)
+        np.testing.assert_array_equal(tensors["bytes"], weight.reshape(4, 2).T)
         assert self.times == times

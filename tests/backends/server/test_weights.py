@@ -1,6 +1,8 @@
 import contextlib
 import json
 import shutil
+import subprocess
+import sys
 import tempfile
 import warnings
 from pathlib import Path
@@ -13,7 +15,7 @@ from safetensors.torch import save_file
 
 from backends.server import load_tokenizer
 from backends.server.errors import CheckpointError
-from backends.server.weights import read_json, read_tensors, weight_files
+from backends.server.weights import count_short, read_json, read_tensors, weight_files
 from backends.weight_files import choose_weights
 from tests.backends.server.checkpoints import CHATGLM, GOLDEN, Harmful
 
@@ -162,3 +164,41 @@ def test_a_tokenizer_file_that_is_none_is_refused(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_says_so(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no folder"):
         load_tokenizer(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_weights_of_16_bits_are_counted(tmp_path: Path, name: str) -> None:
+    tensors = {
+        "a": torch.zeros(2, 3, dtype=torch.bfloat16),
+        "b": torch.zeros(5, dtype=torch.float16),
+        "c": torch.zeros(7),
+        "d": torch.zeros((), dtype=torch.int8),
+    }
+    if name.endswith("bin"):
+        torch.save(tensors, tmp_path / name)
+    else:
+        save_file(tensors, tmp_path / name)
+    assert count_short(tmp_path) == 11
+
+
+def test_a_damaged_file_can_not_be_counted(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"garbage")
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        count_short(tmp_path)
+
+
+_COUNT = """
+import sys
+from pathlib import Path
+from backends.server.weights import count_short, read_json
+read_json(Path(sys.argv[1]) / "config.json")
+count_short(Path(sys.argv[1]))
+sys.exit("torch" in sys.modules)
+"""
+
+
+def test_settings_and_headers_are_read_without_torch(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    save_file({"a": torch.zeros(3)}, tmp_path / "model.safetensors")
+    command = [sys.executable, "-c", _COUNT, str(tmp_path)]
+    subprocess.run(command, check=True, cwd=Path(__file__).parents[3])
