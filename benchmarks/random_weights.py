@@ -21,7 +21,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from backends.server.chatglm import ChatGLMConfig, ChatGLMNetwork, ChatGLMTokenizer
+from backends.server.chatglm import ChatGLMConfig, ChatGLMTokenizer
+from backends.server.chatglm.network import ChatGLMNetwork
 
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "backends" / "tiny"

@@ -10,16 +10,20 @@ the token ids, is the family's business. Chooses no tokens and schedules nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, takewhile
+from typing import Any, Self, TypeVar
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+
+Result = TypeVar("Result")
 
 
-class KVCache:
-    """Keys and values of one sequence so far; families add the tensors.
+class KVCache(ABC):
+    """Keys and values of one sequence so far; families add the arrays.
 
     ``token_ids`` are the ids whose keys and values are stored: a family derives positions from
     them, and a later request may compare its prompt with them.
@@ -32,6 +36,19 @@ class KVCache:
     def length(self) -> int:
         """Number of tokens stored."""
         return len(self.token_ids)
+
+    @property
+    @abstractmethod
+    def nbytes(self) -> int:
+        """Memory that it takes, whether all of it is in use or not."""
+
+    def truncate(self, length: int) -> None:
+        """Forgets what follows the first ``length`` tokens; what they took may stay allocated."""
+        del self.token_ids[length:]
+
+    @abstractmethod
+    def prefix(self, length: int) -> Self:
+        """A cache of its own with a copy of the first ``length`` tokens."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +64,7 @@ class Span:
 
     token_ids: tuple[int, ...]
     cache: KVCache | None = None
-    positions: Tensor | None = None
+    positions: NDArray[Any] | None = None
 
     @property
     def past(self) -> int:
@@ -90,10 +107,32 @@ class FlatBatch:
         return [len(span.token_ids) for span in self.spans]
 
     @property
-    def token_ids(self) -> Tensor:
+    def token_ids(self) -> NDArray[np.int64]:
         """All ids of the row, shape (T,)."""
-        return torch.tensor([token for span in self.spans for token in span.token_ids])
+        return np.array([token for span in self.spans for token in span.token_ids], np.int64)
 
-    def select(self, hidden: Tensor) -> Tensor:
-        """The wanted rows of ``hidden`` (T, width), shape (rows, width)."""
-        return hidden if self.rows is None else hidden[torch.tensor(self.rows)]
+    def extend_caches(self) -> None:
+        """Notes in the caches that the spans' keys and values are stored; ends a forward pass."""
+        for span in self.spans:
+            if span.cache is not None:
+                span.cache.token_ids.extend(span.token_ids)
+
+
+def common_prefix(stored: Sequence[int], prompt: Sequence[int]) -> int:
+    """How many of a stored sequence's first tokens a prompt begins with.
+
+    At most all of the prompt but its last token, which has to go through the network for its
+    logits. What each token's keys and values are made of must be the tokens before it alone.
+    """
+    pairs = zip(stored, prompt[:-1], strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def finish(slices: Generator[None, None, Result]) -> Result:
+    """Takes all slices at once and gives what they return."""
+    while True:
+        try:
+            next(slices)
+        except StopIteration as end:
+            result: Result = end.value
+            return result

@@ -29,6 +29,11 @@ def published_values(published: Tensor) -> Tensor:
     return torch.stack((signed >> 4, (signed << 4) >> 4), dim=-1).flatten(-2)
 
 
+def published_bytes(values: Tensor) -> Tensor:
+    """The same numbers as published: int8 (N, K), -8 to 7, to int8 (N, K / 2)."""
+    return (values[..., ::2] << 4) | (values[..., 1::2] & 0x0F)
+
+
 @dataclass(frozen=True)
 class Int4Layout:
     """One of the kernel's layouts.

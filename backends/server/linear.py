@@ -5,13 +5,14 @@ which as the head is multiplied with: so one copy serves both. ``Storage`` names
 network is made of.
 
 - Plain: 32 or 16 bits, computed as stored. The only kinds that can be trained.
-- Exact (``Half``, ``Int8``, ``Int4``): a checkpoint's own bytes, computed in float32. Weights are
+- Exact (``Half``, ``Int8``, ``Int4``, ``GroupedInt4``): computed in float32. Weights are
   dequantised as they are used, some rows at a time, so they never take more memory than stored.
-- Fast (``FastInt8``, ``FastInt4``): activations are rounded to bfloat16, and torch's CPU kernels
-  multiply them with the stored numbers; the row's scale comes to the product, in float32.
+- Fast (``FastInt8``, ``FastInt4``, ``FastGroupedInt4``): activations are rounded to bfloat16, and
+  torch's CPU kernels multiply them with the stored numbers. A row's scale comes to the product, in
+  float32; those of groups of columns are the kernel's business.
 
-All take and give (T, width); what they give is float32. The names of the tensors are the published
-ones: ``weight``, ``weight_scale``, ``bias``. Knows no network and no files.
+All take and give (T, width); what they give is float32. The names of the tensors are those that
+ChatGLM publishes: ``weight``, ``weight_scale``, ``bias``. Knows no network and no files.
 """
 
 from __future__ import annotations
@@ -25,7 +26,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from backends.server.int4 import Int4Layout, kernel_layout, published_values
+from backends.server.int4 import Int4Layout, kernel_layout, published_bytes, published_values
+from backends.server.precision import BFLOAT16, FLOAT32, INT4_GROUP
+from backends.server.quantising import QuantisedMatrix
+
+DTYPES = {FLOAT32: torch.float32, BFLOAT16: torch.bfloat16}
+"""Of the plain precisions."""
 
 # Rows dequantised at a time hold so many weights: few enough to stay in the CPU's cache.
 _CHUNK = 2**22
@@ -109,9 +115,17 @@ class StoredMatrix(nn.Module):
         """See ``Table``; exact."""
         raise NotImplementedError
 
-    def made_from(self, source: StoredMatrix, name: str) -> Tensor:
-        """What this matrix stores under a name, made from another form of the same matrix."""
-        return cast(Tensor, getattr(source, name))
+    def stored_form(self, matrix: QuantisedMatrix, name: str) -> Tensor:
+        """What this matrix stores of a quantised one: its ``weight`` or its ``weight_scale``."""
+        return self._stored(matrix.numbers()) if name == "weight" else self._scale(matrix.scales())
+
+    def _stored(self, numbers: Tensor) -> Tensor:
+        """Whole numbers (outputs, inputs) as they are stored."""
+        return numbers
+
+    def _scale(self, scales: Tensor) -> Tensor:
+        """Scales as they are stored."""
+        return scales
 
     def _chunks(self) -> Iterator[tuple[int, int]]:
         step = max(1, _CHUNK // self.inputs)
@@ -152,8 +166,30 @@ class Int4(Int8):
 
     stored_share = 2
 
+    def _stored(self, numbers: Tensor) -> Tensor:
+        return published_bytes(numbers)
+
     def _numbers_of(self, rows: Tensor) -> Tensor:
         return published_values(self.weight[rows])
+
+
+class GroupedInt4(Int4):
+    """The same where each group of columns in a row has a scale of its own."""
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, bias)
+        scales = torch.empty(outputs, inputs // INT4_GROUP, dtype=torch.float16)
+        self.register_buffer("weight_scale", scales)
+
+    def rows(self, numbers: Tensor) -> Tensor:
+        """See ``Table``; exact."""
+        return _scaled_groups(self._numbers_of(numbers), self.weight_scale[numbers].float())
+
+
+def _scaled_groups(numbers: Tensor, scales: Tensor) -> Tensor:
+    """Whole numbers (N, K) times the scales of their groups (N, groups)."""
+    groups = numbers.view(*scales.shape, -1)
+    return (groups * scales.unsqueeze(-1)).flatten(1)
 
 
 class _Fast(Int8):
@@ -164,10 +200,14 @@ class _Fast(Int8):
         rounded = hidden.to(torch.bfloat16)
         few = len(hidden) <= _FEW and self._takes_few()
         product = self._multiply(rounded) if few else self._multiply_by_chunks(rounded)
-        return product.float().mul_(self.weight_scale)
+        return self._scaled(product.float())
+
+    def _scaled(self, product: Tensor) -> Tensor:
+        """The product with the numbers as that with the weights."""
+        return product.mul_(self.weight_scale)
 
     def _numbers(self, start: int, stop: int) -> Tensor:
-        """The numbers in neighbouring rows, int8."""
+        """The numbers in neighbouring rows."""
         return self.weight[start:stop]
 
     def _takes_few(self) -> bool:
@@ -208,10 +248,8 @@ class FastInt4(_Fast):
         super().__init__(inputs, outputs, bias)
         self.layout = layout
 
-    def made_from(self, source: StoredMatrix, name: str) -> Tensor:
-        """What this matrix stores under a name, made from an ``Int4``."""
-        tensor = super().made_from(source, name)
-        return self.layout.pack(tensor) if name == "weight" else tensor
+    def _stored(self, numbers: Tensor) -> Tensor:
+        return self.layout.pack(published_bytes(numbers))
 
     def _numbers_of(self, rows: Tensor) -> Tensor:
         return self.layout.rows(self.weight, rows)
@@ -233,6 +271,41 @@ class FastInt4(_Fast):
         return cast(Tensor, product)
 
 
+class FastGroupedInt4(FastInt4):
+    """The same with the scales of groups of columns, rounded to bfloat16 as the kernel wants."""
+
+    def __init__(self, layout: Int4Layout, inputs: int, outputs: int, bias: bool = True) -> None:
+        super().__init__(layout, inputs, outputs, bias)
+        # Behind each scale stands its zero.
+        scales = torch.empty(inputs // INT4_GROUP, outputs, 2, dtype=torch.bfloat16)
+        self.register_buffer("weight_scale", scales)
+
+    def rows(self, numbers: Tensor) -> Tensor:
+        """See ``Table``; exact but for the rounded scales."""
+        return _scaled_groups(self._numbers_of(numbers), self._scales_of(numbers).float())
+
+    def _scale(self, scales: Tensor) -> Tensor:
+        rounded = scales.T.to(torch.bfloat16)
+        return torch.stack((rounded, torch.zeros_like(rounded)), dim=-1)
+
+    def _scales_of(self, rows: slice | Tensor) -> Tensor:
+        return self.weight_scale[:, rows, 0].T
+
+    def _scaled(self, product: Tensor) -> Tensor:
+        return product
+
+    def _numbers(self, start: int, stop: int) -> Tensor:
+        """The weights in neighbouring rows."""
+        numbers = super()._numbers(start, stop).to(torch.bfloat16)
+        return _scaled_groups(numbers, self._scales_of(slice(start, stop)))
+
+    def _multiply(self, hidden: Tensor) -> Tensor:
+        product = torch.ops.aten._weight_int4pack_mm_for_cpu(
+            hidden, self.weight, INT4_GROUP, self.weight_scale
+        )
+        return cast(Tensor, product)
+
+
 @cache
 def _ones(outputs: int) -> Tensor:
     return torch.ones(outputs, dtype=torch.bfloat16)
@@ -244,17 +317,24 @@ def _group_ones(groups: int, outputs: int) -> Tensor:
     return torch.stack((scales, torch.zeros_like(scales)), dim=-1)
 
 
+class MakeLinear(Protocol):
+    """Makes a linear layer."""
+
+    def __call__(self, inputs: int, outputs: int, bias: bool = True) -> nn.Module:
+        """One of this shape."""
+
+
 @dataclass(frozen=True)
 class Storage:
     """How a network stores its matrices, and in what it computes between them.
 
     Attributes:
-        linear: makes a layer of its inputs and outputs.
-        table: makes the embedding of its rows and width.
+        linear: makes a layer.
+        table: makes the embedding, or the head, of its rows and width.
         attention: the type of keys and values, and of the products of attention.
     """
 
-    linear: Callable[[int, int], nn.Module]
+    linear: MakeLinear
     table: Callable[[int, int], Table]
     attention: torch.dtype
 
@@ -268,31 +348,38 @@ PLAIN = plain(torch.float32)
 
 
 def exact(bits: int, table_bits: int) -> Storage:
-    """As published in 8 or 4 bits, the table perhaps in 16; computed in float32."""
+    """As ChatGLM publishes it in 8 or 4 bits, the table perhaps in 16; computed in float32."""
     kinds: dict[int, type[StoredMatrix]] = {16: Half, 8: Int8, 4: Int4}
     return Storage(kinds[bits], kinds[table_bits].table, torch.float32)
 
 
-def fast(bits: int, table_bits: int) -> Storage:
+def fast(bits: int, table_bits: int, *, grouped: bool = False) -> Storage:
     """For torch's kernels.
 
     A 16-bit table becomes bfloat16, in which the head takes half of float16's time. In 8 bits it
     would take half of that again, but doubles the error of the whole network (2026-11, the golden
-    set: 8 % instead of 4 % of the logits' spread).
+    set of ChatGLM: 8 % instead of 4 % of the logits' spread).
+
+    Args:
+        bits: of the layers.
+        table_bits: of the table.
+        grouped: whether numbers of four bits have a scale a group, not a row.
     """
 
     def table(rows: int, width: int) -> Table:
         if table_bits == 16:
             return PlainTable(rows, width, dtype=torch.bfloat16)
-        return _fast_matrix(table_bits, width, rows, bias=False)
+        return _fast_matrix(table_bits, grouped, width, rows, bias=False)
 
-    return Storage(partial(_fast_matrix, bits), table, torch.bfloat16)
+    return Storage(partial(_fast_matrix, bits, grouped), table, torch.bfloat16)
 
 
-def _fast_matrix(bits: int, inputs: int, outputs: int, bias: bool = True) -> StoredMatrix:
-    layout = kernel_layout()
+def _fast_matrix(
+    bits: int, grouped: bool, inputs: int, outputs: int, bias: bool = True
+) -> StoredMatrix:
     if bits == 8:
         return FastInt8(inputs, outputs, bias)
+    layout = kernel_layout()
     if layout is None or not layout.fits(outputs, inputs):
-        return Int4(inputs, outputs, bias)
-    return FastInt4(layout, inputs, outputs, bias)
+        return (GroupedInt4 if grouped else Int4)(inputs, outputs, bias)
+    return (FastGroupedInt4 if grouped else FastInt4)(layout, inputs, outputs, bias)

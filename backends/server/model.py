@@ -1,19 +1,20 @@
 """A loaded chat model: one face over all families.
 
-``load_model`` and ``load_tokenizer`` find the family by the folder's config.json. Serves nothing
-and schedules nothing; ``engine`` does.
+``load_model`` and ``load_tokenizer`` find the family by the folder's config.json. Imports no torch:
+only those families and precisions do that compute with it. Serves nothing and schedules nothing;
+``engine`` does.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from backends.checkpoint import Family
 from backends.server.batch import FlatBatch, KVCache, Span
@@ -23,6 +24,9 @@ from backends.server.generation import SamplingSettings
 from backends.server.precision import choose
 from backends.server.sampling import Sampler, Vocabulary
 from backends.server.weights import Progress, no_progress, read_json
+
+Logits = NDArray[np.float32]
+"""Shape (rows, vocab)."""
 
 
 class Network(Protocol):
@@ -36,11 +40,28 @@ class Network(Protocol):
     def context(self) -> int:
         """How many tokens a sequence may have."""
 
+    @property
+    def chunkable(self) -> bool:
+        """Whether a prompt may go through in pieces: each token sees only those before it."""
+
     def new_cache(self) -> KVCache:
         """An empty cache for one sequence."""
 
-    def __call__(self, batch: FlatBatch) -> Tensor:
-        """Logits of the wanted rows, (rows, vocab), float32; caches grow by their spans."""
+    def reusable(self, stored: Sequence[int], prompt: Sequence[int]) -> int:
+        """How many of a stored sequence's first tokens serve a prompt.
+
+        At most ``len(prompt) - 1``: the last token has to go through for its logits.
+        """
+
+    def step(self, batch: FlatBatch) -> Logits:
+        """Logits of the wanted rows; caches grow by their spans."""
+
+    def slices(self, batch: FlatBatch) -> Generator[None, None, Logits]:
+        """The same in slices of bounded work: yields between them, returns the logits.
+
+        Other batches, with other caches, may be stepped in between. Closed half way, it leaves
+        nothing usable in its caches.
+        """
 
 
 class Tokenizer(Protocol):
@@ -99,20 +120,18 @@ class ChatModel:
         """Prompt and answer together, in tokens."""
         return self.network.context
 
-    @torch.inference_mode()
-    def logits(self, token_ids: Sequence[int]) -> Tensor:
-        """Logits after every token of one sequence, (T, vocab), float32.
+    def logits(self, token_ids: Sequence[int]) -> Logits:
+        """Logits after every token of one sequence, (T, vocab).
 
         Raises:
             SequenceError: the sequence is empty, or its ids make no sense to the model.
         """
         self._check(token_ids)
-        return self.network(FlatBatch.of([token_ids]))
+        return self.network.step(FlatBatch.of([token_ids]))
 
-    @torch.inference_mode()
-    def step(self, spans: Sequence[Span]) -> Tensor:
+    def step(self, spans: Sequence[Span]) -> Logits:
         """Logits after the last token of every span, (spans, vocab)."""
-        return self.network(FlatBatch.step(spans))
+        return self.network.step(FlatBatch.step(spans))
 
     def generate(
         self,
@@ -174,7 +193,12 @@ class _FamilyModule(Protocol):
         """In what the checkpoint can be computed, its own choice first."""
 
     def load_network(
-        self, folder: Path, precision: str, progress: Progress, adapter: Path | None
+        self,
+        folder: Path,
+        precision: str,
+        progress: Progress,
+        adapter: Path | None,
+        threads: int | None,
     ) -> Network:
         """The network, computing in one of the possible precisions."""
 
@@ -193,15 +217,17 @@ def load_model(
     precision: str | None = "float32",
     progress: Progress = no_progress,
     adapter: Path | str | None = None,
+    threads: int | None = None,
 ) -> ChatModel:
     """Loads a checkpoint folder of any family that is known.
 
     Args:
         folder: holds config.json, the weights and the tokenizer.
-        precision: "float32", "bfloat16", "int8" or "int4", where the checkpoint allows it; None
-            leaves the choice to the checkpoint.
+        precision: "float32", "bfloat16", "int8" or "int4", where the checkpoint allows it, or
+            several parted by commas, the first that it allows; None leaves the choice to it.
         progress: is told how far loading is.
         adapter: a folder with a LoRA adapter for these weights, which is merged into them.
+        threads: how many compute; None: as many as whoever computes chooses.
 
     Raises:
         CheckpointError: something is missing, damaged or not supported.
@@ -209,10 +235,12 @@ def load_model(
     folder = Path(folder)
     family = family_of(folder)
     module = _module(family)
+    precision = choose(precision, module.possible_precisions(folder), folder)
+    adapter = Path(adapter) if adapter else None
+    # In this order: a native network's kernels are compiled while the tokenizer is read.
+    network = module.load_network(folder, precision, progress, adapter, threads)
     progress("tokenizer", 0.0)
     tokenizer = module.load_tokenizer(folder)
-    precision = choose(precision, module.possible_precisions(folder), folder)
-    network = module.load_network(folder, precision, progress, Path(adapter) if adapter else None)
     if max(tokenizer.decodable) >= network.vocab_size:
         raise CheckpointError(
             f"{folder} has a tokenizer with more ids than the network's {network.vocab_size} rows."

@@ -7,10 +7,11 @@ never executed: what transformers itself doesn't know is refused.
 from __future__ import annotations
 
 import contextlib
+import copy
 import inspect
-from collections.abc import Collection, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 import transformers
@@ -23,16 +24,19 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
+from transformers.cache_utils import DynamicLayer
 
 from backends.checkpoint import CONTEXT_KEYS
 from backends.server.adapter import merge_adapter
 from backends.server.architecture import UNREADABLE, read_architecture
-from backends.server.batch import FlatBatch, KVCache, Span
+from backends.server.batch import FlatBatch, KVCache, Span, common_prefix, finish
 from backends.server.errors import CheckpointError
 from backends.server.generation_config import read_defaults
-from backends.server.precision import BFLOAT16, DTYPES, FLOAT32, unquantised_precisions
+from backends.server.linear import DTYPES
+from backends.server.precision import BFLOAT16, FLOAT32, unquantised_precisions
 from backends.server.template_tokenizer import TemplateTokenizer
 from backends.server.template_tokenizer import load_tokenizer as load_template_tokenizer
+from backends.server.torch_network import TorchNetwork, use_threads
 from backends.server.weights import Progress, read_json, read_tensors
 
 __all__ = [
@@ -53,11 +57,56 @@ _INSTEAD = "Serve it with vLLM, llama.cpp, Ollama or the like, and give URL#mode
 
 
 class TransformersCache(KVCache):
-    """What transformers keeps of one sequence."""
+    """What transformers keeps of one sequence.
+
+    Windows and recurrent layers forget, so a cache with such can only be kept as it is: see
+    ``TransformersNetwork.reusable``.
+    """
 
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__()
+        self._config = config
         self.layers = DynamicCache(config=config)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it holds every token's keys and values, so that the last ones can be dropped."""
+        return all(type(layer) is DynamicLayer for layer in self.layers.layers)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all tensors in it."""
+        held = [value for layer in self.layers.layers for value in vars(layer).values()]
+        # Some have several states of a kind.
+        several = [one for value in held if isinstance(value, dict) for one in value.values()]
+        tensors = [one for one in (*held, *several) if isinstance(one, Tensor)]
+        return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
+
+    def truncate(self, length: int) -> None:
+        """See ``KVCache``.
+
+        Raises:
+            ValueError: it doesn't remember what it would go back to.
+        """
+        if length >= self.length:
+            return
+        if not self.remembers:
+            raise ValueError("This kind of cache can't go back.")
+        self.layers.crop(length - self.length)
+        super().truncate(length)
+
+    @torch.inference_mode()
+    def prefix(self, length: int) -> Self:
+        """See ``KVCache``.
+
+        Raises:
+            ValueError: it doesn't remember what it would go back to.
+        """
+        copied = type(self)(self._config)
+        copied.token_ids = list(self.token_ids)
+        copied.layers = copy.deepcopy(self.layers)
+        copied.truncate(length)
+        return copied
 
 
 class TransformersNetwork(nn.Module):
@@ -76,6 +125,7 @@ class TransformersNetwork(nn.Module):
         super().__init__()
         self.model = model
         self._selects = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._remembers = self.new_cache().remembers
 
     @property
     def vocab_size(self) -> int:
@@ -92,30 +142,48 @@ class TransformersNetwork(nn.Module):
         """An empty cache for one sequence."""
         return TransformersCache(self.model.config)
 
+    @property
+    def chunkable(self) -> bool:
+        """Whether a prompt may go through in pieces; token by token it would take too long."""
+        return not self.one_by_one
+
+    def reusable(self, stored: Sequence[int], prompt: Sequence[int]) -> int:
+        """How many of a stored sequence's first tokens serve a prompt.
+
+        All that are the same; where the cache can't go back, all that are stored or none.
+        """
+        same = common_prefix(stored, prompt)
+        return same if same == len(stored) or self._remembers else 0
+
     def forward(self, batch: FlatBatch) -> Tensor:
         """Logits of the wanted rows, (rows, vocab), float32; caches grow by their spans."""
-        total = sum(batch.lengths)
-        wanted = range(total) if batch.rows is None else sorted(set(batch.rows))
-        logits = torch.cat(list(self._spans(batch, wanted))).float()
+        return finish(self.slices(batch))
+
+    def slices(self, batch: FlatBatch) -> Generator[None, None, Tensor]:
+        """The same in slices: a span each."""
+        wanted = range(sum(batch.lengths)) if batch.rows is None else sorted(set(batch.rows))
+        parts: list[Tensor] = []
+        start = 0
+        for span in batch.spans:
+            stop = start + len(span.token_ids)
+            parts.append(self._logits(span, [row - start for row in wanted if start <= row < stop]))
+            start = stop
+            yield
+        logits = torch.cat(parts).float()
         if batch.rows is None:
             return logits
         place = {row: index for index, row in enumerate(wanted)}
         return logits[[place[row] for row in batch.rows]]
 
-    def _spans(self, batch: FlatBatch, wanted: Collection[int]) -> Iterator[Tensor]:
-        start = 0
-        for span in batch.spans:
-            stop = start + len(span.token_ids)
-            rows = [row - start for row in wanted if start <= row < stop]
-            if span.past and self.one_by_one:
-                steps = [self._run(Span((token,), span.cache), [0]) for token in span.token_ids]
-                yield torch.cat(steps)[rows]
-            else:
-                yield self._run(span, rows)
-            start = stop
+    def _logits(self, span: Span, rows: list[int]) -> Tensor:
+        """Logits of some of a span's rows, (rows, vocab)."""
+        if span.past and self.one_by_one:
+            steps = [self._run(Span((token,), span.cache), [0]) for token in span.token_ids]
+            return torch.cat(steps)[rows]
+        return self._run(span, rows)
 
     def _run(self, span: Span, rows: list[int]) -> Tensor:
-        """Logits of some of a span's rows, (rows, vocab)."""
+        """The same in one pass."""
         keep = torch.tensor(rows, dtype=torch.long)
         inputs: dict[str, Any] = {"input_ids": torch.tensor([span.token_ids]), "use_cache": False}
         if span.cache is not None:
@@ -152,14 +220,19 @@ def load_tokenizer(folder: Path) -> TemplateTokenizer:
 
 
 def load_network(
-    folder: Path, precision: str, progress: Progress, adapter: Path | None = None
-) -> TransformersNetwork:
+    folder: Path,
+    precision: str,
+    progress: Progress,
+    adapter: Path | None = None,
+    threads: int | None = None,
+) -> TorchNetwork:
     """The network of a checkpoint folder, in one of the possible precisions.
 
     Raises:
         CheckpointError: something is missing, damaged or doesn't fit the config, or transformers
             can't continue this kind of network from its cache.
     """
+    use_threads(threads)
     model = _load(folder, precision, progress)
     if adapter is not None:
         model = merge_adapter(model, adapter)
@@ -167,7 +240,7 @@ def load_network(
     network.train(False)
     network.requires_grad_(False)
     _check_cache(network, folder, _SAME[precision])
-    return network
+    return TorchNetwork(network)
 
 
 def fallback_id(_tokenizer: TemplateTokenizer) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from backends.server.chatglm import ChatGLMConfig, ChatGLMNetwork, ChatGLMTokenizer
+from backends.server.chatglm import ChatGLMConfig, ChatGLMTokenizer
+from backends.server.chatglm.network import ChatGLMNetwork
 from backends.tiny.conversations import Conversation, as_messages
 from backends.tiny.recipe import Recipe
 from backends.tiny.training import Example

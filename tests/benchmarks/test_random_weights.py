@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -50,7 +51,7 @@ def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_chatglm_answers_with_finite_numbers(chatglm: Path, precision: str) -> None:
     model = load_model(chatglm, precision)
     prompt = model.tokenizer.encode_chat(QUESTION)
-    assert torch.isfinite(model.logits(prompt)).all()
+    assert np.isfinite(model.logits(prompt)).all()
     # So few layers repeat the last token of the prompt where nothing is drawn.
     assert model.tokenizer.answer(model.generate(prompt, 20, 20.0, seed=1))
 
@@ -58,7 +59,7 @@ def test_the_chatglm_answers_with_finite_numbers(chatglm: Path, precision: str) 
 def test_the_qwen_answers_with_finite_numbers(qwen: Path) -> None:
     model = load_model(qwen)
     prompt = model.tokenizer.encode_chat(QUESTION)
-    assert torch.isfinite(model.logits(prompt)).all()
+    assert np.isfinite(model.logits(prompt)).all()
     assert model.tokenizer.answer(model.generate(prompt, 8))
     assert model.tokenizer.decode(model.tokenizer.encode_text("你好 🙂")) == "你好 🙂"
 

@@ -1,4 +1,4 @@
-"""Makes a network of a ChatGLM checkpoint folder, in one of the precisions that it allows.
+"""Makes a torch network of a ChatGLM checkpoint folder, in one of the precisions that it allows.
 
 An unquantised checkpoint is loaded into float32 or bfloat16. A quantised one stays as it is: for
 float32 its own bytes are mapped and computed with exactly; for int8 and int4 they are written once
@@ -7,68 +7,87 @@ in the form of torch's kernels (see ``packing``), which is mapped from then on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import cast
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from backends.server.chatglm.config import ChatGLMConfig
+from backends.server.chatglm.config import ChatGLMConfig, read_config
 from backends.server.chatglm.network import ChatGLMNetwork
-from backends.server.errors import CheckpointError
-from backends.server.int4 import kernel_layout
-from backends.server.linear import Storage, StoredMatrix, exact, fast, plain
-from backends.server.packing import Part, packed_tensors
-from backends.server.precision import DTYPES, FLOAT32, unquantised_precisions
-from backends.server.weights import Progress, no_progress, read_json, read_tensors
+from backends.server.int4 import kernel_layout, published_values
+from backends.server.linear import DTYPES, Int8, exact, fast, plain
+from backends.server.packed_network import packed_state
+from backends.server.precision import FLOAT32
+from backends.server.quantising import PlainTensor, Quantised, QuantisedMatrix
+from backends.server.torch_network import TorchNetwork, use_threads
+from backends.server.weights import Progress, no_progress, read_tensors
 
-
-def possible_precisions(folder: Path) -> tuple[str, ...]:
-    """In what the checkpoint can be computed, its own choice first.
-
-    Raises:
-        CheckpointError: something is missing, damaged or not supported.
-    """
-    bits = _read_config(folder).quantization_bit
-    return (f"int{bits}", FLOAT32) if bits else unquantised_precisions(folder)
+_TABLE = "transformer.word_embeddings.weight"
 
 
 def load_network(
-    folder: Path, precision: str, progress: Progress = no_progress, adapter: Path | None = None
-) -> ChatGLMNetwork:
-    """The network of a checkpoint folder.
+    folder: Path, precision: str, progress: Progress, threads: int | None
+) -> TorchNetwork:
+    """See the package's."""
+    use_threads(threads)
+    config = read_config(folder)
+    if not config.quantization_bit:
+        storage = plain(DTYPES[precision])
+        network = ChatGLMNetwork.from_tensors(config, read_tensors(folder, progress), storage)
+    elif precision == FLOAT32:
+        network = _exact(folder, config, progress)
+    else:
+        network = _load_packed(folder, config, progress)
+    return TorchNetwork(network)
 
-    Args:
-        folder: holds config.json and the weights.
-        precision: one of ``possible_precisions``.
-        progress: is told of the stages "weights" and "converting".
-        adapter: there is none for this family.
+
+def quantised_tensors(folder: Path) -> Iterator[Quantised]:
+    """Every tensor of a quantised checkpoint, made one at a time.
+
+    Matrices are in the numbers and row scales that are published, losslessly; an embedding that
+    isn't quantised is in float16; norms and biases are in float32.
 
     Raises:
-        CheckpointError: something is missing, damaged or not supported.
+        CheckpointError: something is missing, damaged or doesn't fit the config.
     """
-    if adapter is not None:
-        raise CheckpointError(f"ChatGLM takes no adapter: {adapter} can't be merged into it.")
-    config = _read_config(folder)
-    bits = config.quantization_bit
-    table_bits = bits if config.quantization_embeddings else 16
-    if not bits:
-        storage = plain(DTYPES[precision])
-    elif precision == FLOAT32:
-        storage = exact(bits, table_bits)
-    else:
-        return _load_packed(folder, config, fast(bits, table_bits), progress)
+    config = read_config(folder)
+    # Reads nothing but headers, and finds out whether all is there.
+    network = _exact(folder, config, no_progress)
+    matrices = {path: one for path, one in network.named_modules() if isinstance(one, Int8)}
+    for path, matrix in matrices.items():
+        yield _matrix(path, matrix, config.quantization_bit)
+    for name, tensor in network.state_dict().items():
+        if name.rpartition(".")[2] == "bias" or name.rpartition(".")[0] not in matrices:
+            values = tensor.half if name == _TABLE else tensor.float
+            yield PlainTensor(name, tuple(tensor.shape), values)
+
+
+def _matrix(path: str, matrix: Int8, bits: int) -> QuantisedMatrix:
+    def numbers() -> Tensor:
+        return published_values(matrix.weight) if bits == 4 else matrix.weight
+
+    shape = (matrix.outputs, matrix.inputs)
+    return QuantisedMatrix(path, bits, shape, numbers, lambda: matrix.weight_scale)
+
+
+def _exact(folder: Path, config: ChatGLMConfig, progress: Progress) -> ChatGLMNetwork:
+    """The network over the checkpoint's own mapped bytes."""
+    storage = exact(config.quantization_bit, config.table_bits)
     return ChatGLMNetwork.from_tensors(config, read_tensors(folder, progress), storage)
 
 
-def _load_packed(
-    folder: Path, config: ChatGLMConfig, storage: Storage, progress: Progress
-) -> ChatGLMNetwork:
-    plan = partial(_plan, folder, config, storage)
-    tensors = packed_tensors(folder, _packed_name(config), plan, progress)
+def _load_packed(folder: Path, config: ChatGLMConfig, progress: Progress) -> ChatGLMNetwork:
+    storage = fast(config.quantization_bit, config.table_bits)
+    state = packed_state(
+        folder,
+        _packed_name(config),
+        ChatGLMNetwork.on_meta(config, storage),
+        partial(quantised_tensors, folder),
+        progress,
+    )
     progress("weights", 1.0)
-    return ChatGLMNetwork.from_tensors(config, tensors.items(), storage)
+    return ChatGLMNetwork.from_tensors(config, state.items(), storage)
 
 
 def _packed_name(config: ChatGLMConfig) -> str:
@@ -76,30 +95,3 @@ def _packed_name(config: ChatGLMConfig) -> str:
         return "int8"
     layout = kernel_layout()
     return f"int4-{layout.name if layout else 'published'}"
-
-
-def _plan(folder: Path, config: ChatGLMConfig, storage: Storage) -> Sequence[Part]:
-    """The tensors of the fast network, each made from the exact one, which is only mapped."""
-    source = load_network(folder, FLOAT32)
-    target = ChatGLMNetwork.on_meta(config, storage)
-    return [
-        Part(name, tensor.dtype, tuple(tensor.shape), partial(_make, source, target, name))
-        for name, tensor in target.state_dict().items()
-    ]
-
-
-def _make(source: nn.Module, target: nn.Module, name: str) -> Tensor:
-    path, _, kind = name.rpartition(".")
-    old, new = source.get_submodule(path), target.get_submodule(path)
-    if isinstance(old, StoredMatrix) and isinstance(new, StoredMatrix):
-        return new.made_from(old, kind)
-    return cast(Tensor, getattr(old, kind)).to(cast(Tensor, getattr(new, kind)).dtype)
-
-
-def _read_config(folder: Path) -> ChatGLMConfig:
-    path = folder / "config.json"
-    raw = read_json(path)
-    try:
-        return ChatGLMConfig.from_dict(raw)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error

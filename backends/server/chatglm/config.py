@@ -5,11 +5,18 @@ Holds sizes and special ids only; what they mean is in ``network`` and ``tokeniz
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any, Self
 
 from backends.server.errors import CheckpointError
+from backends.server.weights import read_json
+
+# The original never tells its blocks how many layers there are: each computes sqrt(2 * 28) from
+# the default, whatever the checkpoint's depth.
+RESIDUAL_SCALE = math.sqrt(2 * 28)
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,11 @@ class ChatGLMConfig:
         """Width of one attention head."""
         return self.hidden_size // self.num_attention_heads
 
+    @property
+    def table_bits(self) -> int:
+        """Bits of a weight in the embedding of a quantised checkpoint."""
+        return self.quantization_bit if self.quantization_embeddings else 16
+
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:
         """Reads a config.json; null means the default.
@@ -87,6 +99,20 @@ class ChatGLMConfig:
             "use_cache": True,
             **asdict(self),
         }
+
+
+def read_config(folder: Path) -> ChatGLMConfig:
+    """The shape of the checkpoint in a folder.
+
+    Raises:
+        CheckpointError: its config.json is missing, not supported, or says nonsense.
+    """
+    path = folder / "config.json"
+    raw = read_json(path)
+    try:
+        return ChatGLMConfig.from_dict(raw)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 _UNSUPPORTED = {"pre_seq_len": "A ChatGLM checkpoint with a P-tuning prefix"}

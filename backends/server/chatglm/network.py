@@ -7,136 +7,40 @@ Parameters carry the published names, so checkpoints load as they are.
 
 from __future__ import annotations
 
-import json
-import math
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import torch
-from safetensors.torch import save as serialise
 from torch import Tensor, nn
 from torch.nn import functional
 
-from backends.server.batch import FlatBatch, KVCache, Span
-from backends.server.chatglm.config import ChatGLMConfig
-from backends.server.errors import CheckpointError, SequenceError
+from backends.server.attention import Attention, causal
+from backends.server.batch import FlatBatch, Span, finish
+from backends.server.chatglm import places
+from backends.server.chatglm.config import RESIDUAL_SCALE, ChatGLMConfig
+from backends.server.errors import CheckpointError
+from backends.server.kv_cache import TorchCache
 from backends.server.linear import PLAIN, Storage
-
-# The original never tells its blocks how many layers there are: each computes sqrt(2 * 28) from
-# the default, whatever the checkpoint's depth.
-RESIDUAL_SCALE = math.sqrt(2 * 28)
-
-_FIRST_CAPACITY = 64
-
-
-class ChatGLMCache(KVCache):
-    """Rotated keys and values of one sequence, each layer in a buffer that grows by doubling."""
-
-    def __init__(self, layers: int) -> None:
-        super().__init__()
-        self._keys: list[Tensor | None] = [None] * layers
-        self._values: list[Tensor | None] = [None] * layers
-
-    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Stores a span's keys and values (heads, n, head_dim) and returns all so far."""
-        all_keys = self._keys[layer] = _written(self._keys[layer], keys, self.length)
-        all_values = self._values[layer] = _written(self._values[layer], values, self.length)
-        total = self.length + keys.shape[1]
-        return all_keys[:, :total], all_values[:, :total]
-
-    def stored(self, layer: int) -> tuple[Tensor, Tensor]:
-        """A layer's keys and values so far, (heads, length, head_dim).
-
-        Raises:
-            LookupError: there are none yet.
-        """
-        keys, values = self._keys[layer], self._values[layer]
-        if keys is None or values is None:
-            raise LookupError("Nothing is stored yet.")
-        return keys[:, : self.length], values[:, : self.length]
-
-
-def _written(buffer: Tensor | None, new: Tensor, start: int) -> Tensor:
-    """The buffer with ``new`` at ``start``, in a larger buffer if it doesn't fit."""
-    heads, count, width = new.shape
-    stop = start + count
-    if buffer is None or buffer.shape[1] < stop:
-        larger = new.new_empty(heads, max(_FIRST_CAPACITY, 2 * stop), width)
-        if buffer is not None:
-            larger[:, :start] = buffer[:, :start]
-        buffer = larger
-    buffer[:, start:stop] = new
-    return buffer
+from backends.server.saving import save_network
+from backends.server.torch_network import select
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """What the attention of one forward pass needs, computed once for all layers.
+    """What one forward pass needs, computed once for all layers.
 
     Attributes:
-        spans: the batch's spans.
-        lengths: their lengths.
         cos: cosines of the rotary angles, (T, 1, 2, head_dim / 4): first and second half of a head.
         sin: the sines.
-        masks: for each span the visible keys (n, past + n), or None where all are.
-        padded: for batches without caches.
-        dtype: of keys, values and the products with them.
+        attention: who sees whom.
     """
 
-    spans: tuple[Span, ...]
-    lengths: list[int]
     cos: Tensor
     sin: Tensor
-    masks: list[Tensor | None]
-    padded: _Padded | None
-    dtype: torch.dtype
-
-
-@dataclass(frozen=True)
-class _Padded:
-    """How the row becomes a rectangle of N sequences by L tokens, for one product over all.
-
-    In training that is twice as fast as one product a span (2 cores, 60 spans of 50 tokens).
-
-    Attributes:
-        gather: positions in the row, (N * L,); those of padding are arbitrary.
-        scatter: positions in the rectangle, (T,).
-        mask: the visible keys, (N, 1, L, L).
-    """
-
-    gather: Tensor
-    scatter: Tensor
-    mask: Tensor
-
-    @classmethod
-    def of(cls, lengths: Sequence[int], masks: Sequence[Tensor]) -> _Padded:
-        longest = max(lengths)
-        inside = torch.arange(longest) < torch.tensor(lengths).unsqueeze(1)
-        scatter = inside.flatten().nonzero().squeeze(1)
-        gather = torch.zeros(inside.numel(), dtype=torch.long)
-        gather[scatter] = torch.arange(len(scatter))
-        # Padding sees everything, so that its rows stay finite; nothing sees padding.
-        mask = (~inside).unsqueeze(-1).repeat(1, 1, longest)
-        for row, (length, visible) in enumerate(zip(lengths, masks, strict=True)):
-            mask[row, :length, :length] = visible
-        return cls(gather, scatter, mask.unsqueeze(1))
-
-    def pad(self, row: Tensor) -> Tensor:
-        """(T, heads, width) to (N, heads, L, width)."""
-        padded = _take(row, self.gather)
-        return padded.view(len(self.mask), -1, *row.shape[1:]).transpose(1, 2)
-
-    def unpad(self, padded: Tensor) -> Tensor:
-        """(N, heads, L, width) to (T, heads, width)."""
-        return _take(padded.transpose(1, 2).flatten(0, 1), self.scatter)
-
-
-def _take(rows: Tensor, places: Tensor) -> Tensor:
-    """Rows by number; as an embedding, since that has the fastest gradient."""
-    return functional.embedding(places, rows.flatten(1)).view(-1, *rows.shape[1:])
+    attention: Attention
 
 
 class ChatGLMNetwork(nn.Module):
@@ -147,12 +51,15 @@ class ChatGLMNetwork(nn.Module):
         storage: how the matrices are stored; others than plain ones can't be trained.
     """
 
+    # A prompt's context is seen in both directions, so it goes through at once.
+    chunkable = False
+
     def __init__(self, config: ChatGLMConfig, storage: Storage = PLAIN) -> None:
         super().__init__()
         self.config = config
         self.transformer = _Transformer(config, storage)
         self._attention_dtype = storage.attention
-        self._inverse_frequencies = _inverse_frequencies(config)
+        self._frequencies = torch.tensor(places.frequencies(config), device="cpu")
         self.apply(_initialise)
 
     @classmethod
@@ -201,9 +108,13 @@ class ChatGLMNetwork(nn.Module):
         """How many tokens a sequence may have."""
         return self.config.max_sequence_length
 
-    def new_cache(self) -> ChatGLMCache:
+    def new_cache(self) -> TorchCache:
         """An empty cache for one sequence."""
-        return ChatGLMCache(self.config.num_layers)
+        return TorchCache(self.config.num_layers)
+
+    def reusable(self, stored: Sequence[int], prompt: Sequence[int]) -> int:
+        """How many of a stored sequence's first tokens serve a prompt; see ``places``."""
+        return places.reusable(stored, prompt, self.config)
 
     def forward(self, batch: FlatBatch) -> Tensor:
         """Logits of the batch's wanted rows, (rows, vocab); caches grow by their spans.
@@ -211,45 +122,33 @@ class ChatGLMNetwork(nn.Module):
         Raises:
             SequenceError: a sequence has no <sop>, or neither [gMASK] nor [MASK].
         """
+        return finish(self.slices(batch))
+
+    def slices(self, batch: FlatBatch) -> Generator[None, None, Tensor]:
+        """The same in slices: a layer each."""
         layout = self._layout(batch)
-        hidden = self.transformer(batch.token_ids, layout)
-        for span in batch.spans:
-            if span.cache is not None:
-                span.cache.token_ids.extend(span.token_ids)
-        return self.transformer.word_embeddings.product(batch.select(hidden))
+        hidden = self.transformer.word_embeddings.rows(torch.from_numpy(batch.token_ids))
+        for layer in self.transformer.layers:
+            hidden = layer(hidden, layout)
+            yield
+        hidden = self.transformer.final_layernorm(select(batch, hidden))
+        batch.extend_caches()
+        return self.transformer.word_embeddings.product(hidden)
 
     def save(self, folder: Path) -> None:
         """Writes config.json and model.safetensors (float16, published names)."""
-        folder.mkdir(parents=True, exist_ok=True)
-        state = {
-            name: tensor.detach().to(torch.float16).contiguous()
-            for name, tensor in self.state_dict().items()
-        }
-        # Not save_file, whose files nobody but their owner may read.
-        (folder / "model.safetensors").write_bytes(serialise(state, {"format": "pt"}))
-        text = json.dumps(self.config.to_dict(), indent=2) + "\n"
-        (folder / "config.json").write_text(text, encoding="utf-8")
+        save_network(self, self.config.to_dict(), folder)
 
     def _layout(self, batch: FlatBatch) -> _Layout:
-        contexts = [_context_length(span.sequence, self.config) for span in batch.spans]
-        positions = torch.cat(
-            [
-                _positions(span, context, self.config) if span.positions is None else span.positions
-                for span, context in zip(batch.spans, contexts, strict=True)
-            ],
-            dim=1,
-        )
-        masks = [_mask(s, context) for s, context in zip(batch.spans, contexts, strict=True)]
-        cached = any(span.cache is not None for span in batch.spans)
-        angles = positions.T.unsqueeze(-1) * self._inverse_frequencies
+        contexts = [places.context_length(span.sequence, self.config) for span in batch.spans]
+        pairs = list(zip(batch.spans, contexts, strict=True))
+        turns = torch.cat([_positions(*pair, self.config) for pair in pairs], dim=1)
+        angles = turns.T.unsqueeze(-1) * self._frequencies
+        masks = [_mask(*pair) for pair in pairs]
         return _Layout(
-            spans=batch.spans,
-            lengths=batch.lengths,
             cos=angles.cos().unsqueeze(1),
             sin=angles.sin().unsqueeze(1),
-            masks=[mask if len(mask) > 1 else None for mask in masks],
-            padded=None if cached else _Padded.of(batch.lengths, masks),
-            dtype=self._attention_dtype,
+            attention=Attention.of(batch, masks, self._attention_dtype),
         )
 
 
@@ -261,12 +160,6 @@ class _Transformer(nn.Module):
             _Block(config, storage, index) for index in range(config.num_layers)
         )
         self.final_layernorm = _layernorm(config)
-
-    def forward(self, token_ids: Tensor, layout: _Layout) -> Tensor:
-        hidden = self.word_embeddings.rows(token_ids)
-        for layer in self.layers:
-            hidden = layer(hidden, layout)
-        return cast(Tensor, self.final_layernorm(hidden))
 
 
 class _Block(nn.Module):
@@ -297,32 +190,8 @@ class _Attention(nn.Module):
         # Query, key and value are thirds of each head, not of the whole row.
         mixed = self.query_key_value(hidden).view(len(hidden), self.heads, -1)
         query, key, value = mixed.chunk(3, dim=-1)
-        rotated = _rotate(query, layout), _rotate(key, layout), value
-        query, key, value = (part.to(layout.dtype) for part in rotated)
-        if layout.padded is not None:
-            query, key, value = (layout.padded.pad(part) for part in (query, key, value))
-            seen = functional.scaled_dot_product_attention(
-                query, key, value, attn_mask=layout.padded.mask
-            )
-            return cast(Tensor, self.dense(layout.padded.unpad(seen).flatten(1)))
-        split = (part.split(layout.lengths) for part in (query, key, value))
-        rows = [
-            self._attend_span(*parts)
-            for parts in zip(layout.spans, *split, layout.masks, strict=True)
-        ]
-        return cast(Tensor, self.dense(torch.cat(rows)))
-
-    def _attend_span(
-        self, span: Span, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
-    ) -> Tensor:
-        """Attention of one span, from (n, heads, head_dim) to (n, hidden)."""
-        query, key, value = (part.transpose(0, 1) for part in (query, key, value))
-        if span.cache is not None:
-            key, value = cast(ChatGLMCache, span.cache).append(self.index, key, value)
-        mixed = functional.scaled_dot_product_attention(
-            query.unsqueeze(0), key.unsqueeze(0), value.unsqueeze(0), attn_mask=mask
-        )
-        return mixed[0].transpose(0, 1).flatten(1)
+        turned = _rotate(query, layout), _rotate(key, layout), value
+        return cast(Tensor, self.dense(layout.attention.mix(self.index, *turned)))
 
 
 class _MLP(nn.Module):
@@ -349,17 +218,6 @@ def _initialise(module: nn.Module) -> None:
         nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)
 
 
-def _inverse_frequencies(config: ChatGLMConfig) -> Tensor:
-    """Rotary frequencies of one half of a head, (head_dim / 4,).
-
-    Checkpoints were trained with them rounded to float16; exact ones shift the logits by 0.26
-    after 300 tokens.
-    """
-    width = config.head_dim // 2
-    exponents = torch.arange(0, width, 2, device="cpu", dtype=torch.float32) / width
-    return (1.0 / 10000**exponents).to(torch.float16).to(torch.float32)
-
-
 def _rotate(heads: Tensor, layout: _Layout) -> Tensor:
     """Turns the first half of each head by the position, the second by the block position.
 
@@ -374,32 +232,13 @@ def _rotate(heads: Tensor, layout: _Layout) -> Tensor:
     return turned.flatten(-2)
 
 
-def _context_length(sequence: Sequence[int], config: ChatGLMConfig) -> int:
-    """Where the first <sop> stands: what is before it sees itself in both directions."""
-    try:
-        return sequence.index(config.bos_token_id)
-    except ValueError:
-        raise SequenceError("A ChatGLM sequence needs a <sop> token.") from None
-
-
-def _mask_position(sequence: Sequence[int], config: ChatGLMConfig) -> int:
-    """Where the first [gMASK] stands, or else the first [MASK]."""
-    for token in (config.gmask_token_id, config.mask_token_id):
-        if token in sequence:
-            return sequence.index(token)
-    raise SequenceError("A ChatGLM sequence needs a [gMASK] or [MASK] token.")
-
-
 def _positions(span: Span, context: int, config: ChatGLMConfig) -> Tensor:
     """Position and block position of a span's tokens, (2, n)."""
-    mask = _mask_position(span.sequence, config)
-    index = torch.arange(span.past, span.past + len(span.token_ids))
-    inside = index < context
-    return torch.stack((torch.where(inside, index, mask), (index - context + 1).clamp(min=0)))
+    given = span.positions is not None
+    return torch.from_numpy(span.positions if given else places.positions(span, context, config))
 
 
 def _mask(span: Span, context: int) -> Tensor:
     """Which keys a span's tokens see, (n, past + n): up to themselves, and the whole context."""
     key = torch.arange(span.past + len(span.token_ids))
-    query = key[span.past :].unsqueeze(1)
-    return (key <= query) | (key < context)
+    return causal(span) | (key < context)

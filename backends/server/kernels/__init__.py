@@ -5,14 +5,15 @@ See README.md in this folder. The face is here; whoever uses the package needs n
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from llvmlite import ir
 from numpy.typing import NDArray
 
+from backends.cores import usable_cores
 from backends.server.kernels.attention import BLOCK, TILE, HeadShape, attention_kernels
 from backends.server.kernels.cpu import (
     SETTING,
@@ -67,8 +68,6 @@ __all__ = [
     "unpack",
 ]
 
-logger = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
 class Compute:
@@ -81,6 +80,19 @@ class Compute:
 
     level: Level
     threads: int
+
+    @classmethod
+    def chosen(cls, threads: int | None) -> Self | None:
+        """The best that is possible; None where torch has to compute.
+
+        Args:
+            threads: how many; None: all cores that this process may use.
+
+        Raises:
+            UnknownLevel: the setting names something else.
+        """
+        level = chosen_level()
+        return None if level is None else cls(level, threads or usable_cores())
 
 
 class Kernels:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import llvmlite.binding as llvm
 
+from backends.server.errors import ServerError
+
 SETTING = "TWOPANE_KERNELS"
 
 
@@ -41,7 +43,7 @@ TORCH = "torch"
 """The setting's name for no kernels of our own."""
 
 
-class UnknownLevel(Exception):  # noqa: N818 - reads as what it is
+class UnknownLevel(ServerError):  # noqa: N818 - reads as what it is
     """The setting names kernels that don't exist, or that this CPU can't run."""
 
 

@@ -14,6 +14,8 @@ from backends.server.kernels.emit import LANES
 from backends.server.kernels.products import Weights
 from backends.server.kernels.rounding import GROUP
 
+_PANELS = 256  # packed at a time
+
 
 def panel_count(rows: int) -> int:
     """How many panels a matrix of so many rows has."""
@@ -33,13 +35,23 @@ def fits(columns: int) -> bool:
 def pack(numbers: NDArray[np.int8], form: Weights) -> NDArray[np.uint8]:
     """Packs whole numbers, (rows, columns), of the form's range; gives panels one after another."""
     rows, columns = numbers.shape
-    panels = panel_count(rows)
-    raised = np.full((panels * LANES, columns), 2**form.zero_shift, np.uint8)
-    raised[:rows] = (numbers.astype(np.int16) + 2**form.zero_shift).astype(np.uint8)
-    quads = raised.reshape(panels, LANES, columns // 4, 4).transpose(0, 2, 1, 3)
-    if form.bits == 8:
-        return np.ascontiguousarray(quads).reshape(panels, -1)
-    return np.ascontiguousarray(quads[:, ::2] | quads[:, 1::2] << 4).reshape(panels, -1)
+    packed = np.empty((panel_count(rows), panel_bytes(columns, form)), np.uint8)
+    # Some panels at a time: a whole table would take its size several times.
+    for first in range(0, len(packed), _PANELS):
+        chunk = packed[first : first + _PANELS]
+        chunk[:] = _packed(numbers[first * LANES : (first + _PANELS) * LANES], len(chunk), form)
+    return packed
+
+
+def _packed(numbers: NDArray[np.int8], panels: int, form: Weights) -> NDArray[np.uint8]:
+    raised = np.full((panels * LANES, numbers.shape[1]), 2**form.zero_shift, np.uint8)
+    # Whole numbers wrap round: what is negative becomes what it is with the number added.
+    np.add(numbers.view(np.uint8), np.uint8(2**form.zero_shift), out=raised[: len(numbers)])
+    # Four columns are 32 bits, which travel together.
+    quads = raised.view(np.uint32).reshape(panels, LANES, -1).transpose(0, 2, 1)
+    if form.bits == 4:
+        quads = quads[:, ::2] | quads[:, 1::2] << np.uint32(4)
+    return np.ascontiguousarray(quads).view(np.uint8).reshape(panels, -1)
 
 
 def unpack(packed: NDArray[np.uint8], rows: int, form: Weights) -> NDArray[np.int8]:

@@ -8,7 +8,11 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
+from torch import nn
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from backends.server import ChatModel
+from backends.server.torch_network import TorchNetwork
 
 GOLDEN = Path(__file__).parent / "golden"
 CHATGLM = GOLDEN / "fp16"
@@ -39,6 +43,13 @@ class Harmful:
 
     def __reduce__(self) -> tuple[object, tuple[Path]]:
         return (Path.touch, (self.mark,))
+
+
+def module_of(model: ChatModel) -> nn.Module:
+    """The torch module that computes a model."""
+    assert isinstance(model.network, TorchNetwork)
+    assert isinstance(model.network.module, nn.Module)
+    return model.network.module
 
 
 def make_qwen2(

@@ -43,9 +43,32 @@ def gpt2(gpt2_folder: Path) -> ChatModel:
     return load_model(gpt2_folder)
 
 
-@pytest.fixture(params=["qwen2", "chatglm", "llama", "gpt2"])
+@pytest.fixture(scope="session")
+def native(tmp_path_factory: pytest.TempPathFactory) -> ChatModel:
+    """Qwen2 again, but in eight bits: in native code wherever the CPU allows it."""
+    folder = tmp_path_factory.mktemp("native")
+    make_qwen2(folder, hidden_size=96, num_attention_heads=3, num_key_value_heads=3)
+    return load_model(folder, "int8")
+
+
+@pytest.fixture(params=["qwen2", "chatglm", "llama", "gpt2", "native"])
 def model(request: pytest.FixtureRequest) -> ChatModel:
     loaded: ChatModel = request.getfixturevalue(request.param)
+    return loaded
+
+
+@pytest.fixture(params=["qwen2", "chatglm", "llama", "gpt2"])
+def trainable(request: pytest.FixtureRequest) -> ChatModel:
+    """Those that torch computes in float32."""
+    loaded: ChatModel = request.getfixturevalue(request.param)
+    return loaded
+
+
+@pytest.fixture(params=["qwen2", "llama", "gpt2", "native"])
+def chunkable(request: pytest.FixtureRequest) -> ChatModel:
+    """Those whose tokens see only what is before them."""
+    loaded: ChatModel = request.getfixturevalue(request.param)
+    assert loaded.network.chunkable
     return loaded
 
 

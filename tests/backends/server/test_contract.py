@@ -3,15 +3,18 @@
 import random
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 import torch
-from torch import nn
 from torch.nn import functional
 
 from backends.server import ChatModel
 from backends.server.answer import AnswerWriter
-from backends.server.batch import FlatBatch, Span
+from backends.server.batch import FlatBatch, KVCache, Span
 from backends.server.errors import ContextError, ConversationError, SequenceError
+from backends.server.generation import SamplingSettings
+from backends.server.sampling import Sampler
+from tests.backends.server.checkpoints import module_of
 
 HARMLESS = ({"role": "user", "content": "你好，今天天气怎么样？"},)
 DIALOGUE = (
@@ -52,7 +55,7 @@ def test_a_cached_sequence_gives_the_logits_of_a_whole_one(model: ChatModel) -> 
     cache = model.network.new_cache()
     rows = [model.step([Span(tuple(prompt), cache)])]
     rows += [model.step([Span((token,), cache)]) for token in answer]
-    torch.testing.assert_close(torch.cat(rows), whole[len(prompt) - 1 :], atol=2e-4, rtol=0)
+    np.testing.assert_allclose(np.concatenate(rows), whole[len(prompt) - 1 :], atol=2e-4, rtol=0)
     assert cache.token_ids == prompt + answer
 
 
@@ -60,19 +63,188 @@ def test_a_span_of_several_tokens_continues_a_cached_sequence(model: ChatModel) 
     prompt, answer = _prompt(model), model.tokenizer.encode_text("The quick brown fox")
     cache = model.network.new_cache()
     model.step([Span(tuple(prompt), cache)])
-    with torch.inference_mode():
-        rows = model.network(FlatBatch((Span(tuple(answer), cache),)))
-    torch.testing.assert_close(
-        rows, model.logits(prompt + answer)[len(prompt) :], atol=2e-4, rtol=0
+    rows = model.network.step(FlatBatch((Span(tuple(answer), cache),)))
+    whole = model.logits(prompt + answer)
+    np.testing.assert_allclose(rows, whole[len(prompt) :], atol=2e-4, rtol=0)
+
+
+def test_a_prompt_in_chunks_gives_the_logits_of_the_whole(chunkable: ChatModel) -> None:
+    prompt = chunkable.tokenizer.encode_chat(DIALOGUE)
+    whole = chunkable.logits(prompt)
+    for size in (1, 5, 16):
+        cache = chunkable.network.new_cache()
+        chunks = [tuple(prompt[start : start + size]) for start in range(0, len(prompt), size)]
+        rows = [chunkable.network.step(FlatBatch((Span(chunk, cache),))) for chunk in chunks]
+        np.testing.assert_allclose(np.concatenate(rows), whole, atol=2e-4, rtol=0)
+
+
+def test_a_prompt_that_is_seen_in_both_directions_can_not_go_in_chunks(chatglm: ChatModel) -> None:
+    assert not chatglm.network.chunkable
+
+
+def test_slices_give_the_logits_of_a_step_whatever_is_stepped_between_them(
+    model: ChatModel,
+) -> None:
+    first, second = _prompt(model), model.tokenizer.encode_chat(DIALOGUE)
+    caches = [model.network.new_cache() for _ in range(3)]
+    spans = [Span(tuple(ids), cache) for ids, cache in zip((first, second), caches, strict=False)]
+    other = model.tokenizer.encode_chat([{"role": "user", "content": "fox"}])
+    between: list[int] = []
+    slices = model.network.slices(FlatBatch.step(spans))
+    while True:
+        try:
+            next(slices)
+        except StopIteration as end:
+            rows = end.value
+            break
+        pending = tuple(other) if not between else (between[-1],)
+        between.append(int(model.step([Span(pending, caches[2])])[0].argmax()))
+    # Where a prompt may be cut, its pieces are slices enough.
+    assert between or model.network.chunkable
+    expected = np.stack([model.logits(ids)[-1] for ids in (first, second)])
+    np.testing.assert_allclose(rows, expected, atol=2e-4, rtol=0)
+    assert [cache.token_ids for cache in caches[:2]] == [first, second]
+    whole = model.logits([*other, *between])[len(other) - 1 : -1]
+    assert between == whole.argmax(axis=1).tolist()
+
+
+def test_a_sequence_can_begin_again_after_slices_that_were_given_up(model: ChatModel) -> None:
+    prompt = _prompt(model)
+    slices = model.network.slices(FlatBatch.step([Span(tuple(prompt), model.network.new_cache())]))
+    next(slices, None)
+    slices.close()
+    rows = model.step([Span(tuple(prompt), model.network.new_cache())])
+    np.testing.assert_allclose(rows[0], model.logits(prompt)[-1], atol=2e-4, rtol=0)
+
+
+def _filled(model: ChatModel, ids: Sequence[int]) -> KVCache:
+    cache = model.network.new_cache()
+    model.step([Span(tuple(ids), cache)])
+    return cache
+
+
+def test_a_truncated_cache_continues_like_a_fresh_one(model: ChatModel) -> None:
+    prompt = _prompt(model)
+    answer, other = (model.tokenizer.encode_text(text) for text in ("The quick fox", "气怎么样？"))
+    cache = _filled(model, prompt + answer)
+    cache.truncate(len(prompt) + 1)
+    assert cache.token_ids == prompt + answer[:1]
+    rows = model.network.step(FlatBatch((Span(tuple(other), cache),)))
+    whole = model.logits([*prompt, *answer[:1], *other])
+    np.testing.assert_allclose(rows, whole[len(prompt) + 1 :], atol=2e-4, rtol=0)
+
+
+def test_a_prefix_continues_like_a_fresh_one_and_leaves_its_source_alone(model: ChatModel) -> None:
+    prompt = _prompt(model)
+    answer, other = (model.tokenizer.encode_text(text) for text in ("The quick fox", "气怎么样？"))
+    cache = _filled(model, prompt + answer)
+    prefix = cache.prefix(len(prompt))
+    assert prefix.token_ids == prompt
+    rows = model.network.step(FlatBatch((Span(tuple(other), prefix),)))
+    expected = model.logits(prompt + other)[len(prompt) :]
+    np.testing.assert_allclose(rows, expected, atol=2e-4, rtol=0)
+    rows = model.network.step(FlatBatch((Span(tuple(other), cache),)))
+    expected = model.logits(prompt + answer + other)[len(prompt + answer) :]
+    np.testing.assert_allclose(rows, expected, atol=2e-4, rtol=0)
+
+
+def test_a_cache_says_how_much_memory_it_takes(model: ChatModel) -> None:
+    prompt = _prompt(model)
+    cache = model.network.new_cache()
+    assert cache.nbytes == 0
+    model.step([Span(tuple(prompt), cache)])
+    few = cache.nbytes
+    model.step([Span(tuple(model.tokenizer.encode_text("fox " * 500)), cache)])
+    many = cache.nbytes
+    # Keys and values are float32, and there is room to grow.
+    assert 0 < few < many < few * 4 * cache.length / len(prompt)
+    cache.truncate(len(prompt))
+    assert cache.nbytes <= many
+
+
+def test_all_of_a_stored_sequence_that_is_the_same_serves_a_prompt(chunkable: ChatModel) -> None:
+    reusable = chunkable.network.reusable
+    assert reusable([1, 2, 3, 4], [1, 2, 3, 4, 5, 6]) == 4
+    assert reusable([1, 2, 3, 4], [1, 2, 9, 4]) == 2
+    assert reusable([1, 2, 3, 4], [9, 2, 3, 4]) == 0
+    assert reusable([], [1, 2]) == 0
+
+
+def test_the_last_token_of_a_prompt_goes_through_again_in_any_case(model: ChatModel) -> None:
+    prompt = _prompt(model)
+    assert model.network.reusable(prompt, prompt) == len(prompt) - 1
+    assert model.network.reusable([*prompt, 5, 6], prompt) == len(prompt) - 1
+
+
+def test_what_saw_itself_in_both_directions_serves_the_same_context_only(
+    chatglm: ChatModel,
+) -> None:
+    prompt, answer = _prompt(chatglm), chatglm.tokenizer.encode_text("The quick fox")
+    reusable = chatglm.network.reusable
+    assert reusable(prompt + answer, [*prompt, *answer[:2], answer[0]]) == len(prompt) + 2
+    assert reusable(prompt + answer, [prompt[1], *prompt]) == 0
+    longer = chatglm.tokenizer.encode_chat(DIALOGUE)
+    assert reusable(longer, prompt) == 0
+    # The context of a sequence whose <sop> is missing isn't known.
+    assert reusable(prompt[:-1], prompt) == 0
+    assert reusable([*prompt[:-1], *answer, prompt[-1]], prompt) == 0
+
+
+def test_what_is_reused_gives_the_same_logits(model: ChatModel) -> None:
+    prompt, answer = _prompt(model), model.tokenizer.encode_text("The quick fox")
+    stored = _filled(model, prompt + answer)
+    for asked in (prompt, [*prompt, *answer[:2], *answer]):
+        length = model.network.reusable(stored.token_ids, asked)
+        assert length >= len(prompt) - 1
+        cache = stored.prefix(length)
+        rows = model.step([Span(tuple(asked[length:]), cache)])
+        np.testing.assert_allclose(rows[0], model.logits(asked)[-1], atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.5])
+def test_tokens_are_the_same_alone_and_in_a_batch(model: ChatModel, temperature: float) -> None:
+    texts = (
+        "Hello",
+        "The quick brown fox.",
+        "你好，今天天气怎么样？",
+        "a",
+        "b",
+        "c",
+        "d",
+        "e" * 40,
     )
+    asked = [[{"role": "user", "content": text}] for text in texts]
+    prompts = [model.tokenizer.encode_chat(said) for said in asked]
+    alone = [model.generate(p, 16, temperature, seed=n) for n, p in enumerate(prompts)]
+    caches = [model.network.new_cache() for _ in prompts]
+    samplers = [
+        Sampler(SamplingSettings(temperature=temperature, seed=seed), model.vocabulary, prompt)
+        for seed, prompt in enumerate(prompts)
+    ]
+    pending = [tuple(prompt) for prompt in prompts]
+    together: list[list[int]] = [[] for _ in prompts]
+    for _ in range(max(map(len, alone))):
+        rows = model.step([Span(ids, cache) for ids, cache in zip(pending, caches, strict=True)])
+        for sampler, row, said in zip(samplers, rows, together, strict=True):
+            said.append(sampler.sample(row))
+        pending = [(said[-1],) for said in together]
+    # What ended early alone goes on here.
+    assert [t[: len(a)] for t, a in zip(together, alone, strict=True)] == alone
 
 
 def test_sequences_in_one_flat_batch_do_not_see_each_other(model: ChatModel) -> None:
     first, second = _prompt(model), model.tokenizer.encode_chat(DIALOGUE)
-    with torch.inference_mode():
-        together = model.network(FlatBatch.of([first, second]))
-    alone = torch.cat([model.logits(first), model.logits(second)])
-    torch.testing.assert_close(together, alone, atol=2e-4, rtol=0)
+    together = model.network.step(FlatBatch.of([first, second]))
+    alone = np.concatenate([model.logits(first), model.logits(second)])
+    np.testing.assert_allclose(together, alone, atol=2e-4, rtol=0)
+
+
+def test_no_rows_may_be_wanted_where_caches_are_filled(model: ChatModel) -> None:
+    prompt = tuple(_prompt(model))
+    cache = model.network.new_cache()
+    rows = model.network.step(FlatBatch((Span(prompt, cache),), rows=()))
+    assert rows.shape[0] == 0
+    assert cache.token_ids == list(prompt)
 
 
 def test_a_prompt_and_a_step_of_another_sequence_share_a_forward_pass(model: ChatModel) -> None:
@@ -81,23 +253,22 @@ def test_a_prompt_and_a_step_of_another_sequence_share_a_forward_pass(model: Cha
     cache, other_cache = model.network.new_cache(), model.network.new_cache()
     model.step([Span(tuple(prompt), cache)])
     rows = model.step([Span((token,), cache), Span(tuple(other), other_cache)])
-    expected = torch.stack([model.logits([*prompt, token])[-1], model.logits(other)[-1]])
-    torch.testing.assert_close(rows, expected, atol=2e-4, rtol=0)
+    expected = np.stack([model.logits([*prompt, token])[-1], model.logits(other)[-1]])
+    np.testing.assert_allclose(rows, expected, atol=2e-4, rtol=0)
 
 
 def test_selected_rows_are_those_rows_of_all_logits(model: ChatModel) -> None:
     prompt = _prompt(model)
-    with torch.inference_mode():
-        rows = model.network(FlatBatch.of([prompt, prompt], rows=[1, len(prompt) + 2]))
-    torch.testing.assert_close(rows, model.logits(prompt)[[1, 2]], atol=2e-4, rtol=0)
+    rows = model.network.step(FlatBatch.of([prompt, prompt], rows=[1, len(prompt) + 2]))
+    np.testing.assert_allclose(rows, model.logits(prompt)[[1, 2]], atol=2e-4, rtol=0)
 
 
 def test_greedy_generation_takes_the_likeliest_known_id_every_time(model: ChatModel) -> None:
     prompt = _prompt(model)
     expected = list(prompt)
     for _ in range(12):
-        row = model.logits(expected)[-1].masked_fill(model.vocabulary.forbidden, -torch.inf)
-        expected.append(int(row.argmax()))
+        row = model.logits(expected)[-1]
+        expected.append(int(np.where(model.vocabulary.forbidden, -np.inf, row).argmax()))
         if expected[-1] in model.stop_ids:
             break
     assert model.generate(prompt, 12) == expected[len(prompt) :]
@@ -167,9 +338,8 @@ def test_decoding_an_id_without_a_piece_is_refused(model: ChatModel) -> None:
         model.tokenizer.decode([model.network.vocab_size - 1])
 
 
-def test_the_network_learns_with_gradients(model: ChatModel) -> None:
-    network = model.network
-    assert isinstance(network, nn.Module)
+def test_the_network_learns_with_gradients(trainable: ChatModel) -> None:
+    model, network = trainable, module_of(trainable)
     trained = {name: value.clone().requires_grad_() for name, value in network.named_parameters()}
     prompts = [_prompt(model), model.tokenizer.encode_chat(DIALOGUE)]
     answer = model.tokenizer.encode_text("The fox.")

@@ -11,7 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from backends.server.int4 import LAYOUTS, Int4Layout, kernel_layout, published_values
+from backends.server.int4 import (
+    LAYOUTS,
+    Int4Layout,
+    kernel_layout,
+    published_bytes,
+    published_values,
+)
 
 ROWS = st.integers(1, 20).map(lambda blocks: 16 * blocks)
 COLUMNS = st.integers(1, 4).map(lambda groups: 32 * groups)
@@ -26,6 +32,11 @@ def _published(rows: int, columns: int, seed: int = 0) -> Tensor:
 def test_published_bytes_hold_the_even_column_in_the_upper_bits() -> None:
     published = torch.tensor([[0x1F, 0x80], [0x7E, 0x09]], dtype=torch.uint8).view(torch.int8)
     assert published_values(published).tolist() == [[1, -1, -8, 0], [7, -2, 0, -7]]
+
+
+def test_bytes_made_of_numbers_hold_them_as_published() -> None:
+    every = torch.arange(-128, 128, dtype=torch.int8).view(2, 128)
+    assert torch.equal(published_bytes(published_values(every)), every)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)

@@ -2,6 +2,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -9,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from backends.server import load_model
 from backends.server.errors import CheckpointError
 from backends.server.precision import unquantised_precisions
-from tests.backends.server.checkpoints import make_qwen2
+from tests.backends.server.checkpoints import make_qwen2, module_of
 from tests.backends.server.transformers_checkpoints import make
 
 WELL = {"avx2": True, "avx512_bf16": True}
@@ -63,8 +64,8 @@ def test_bfloat16_is_near_float32_and_gives_float32_logits(qwen2_folder: Path) -
     model = load_model(qwen2_folder, "bfloat16")
     rough = model.logits(ids)
     assert model.precision == "bfloat16"
-    assert rough.dtype == torch.float32
-    assert 0 < (rough - exact).abs().max() < 0.2 * exact.std()
+    assert rough.dtype == np.float32
+    assert 0 < np.abs(rough - exact).max() < 0.2 * exact.std()
 
 
 @pytest.mark.parametrize("kind", ["qwen2", "llama"])
@@ -75,8 +76,10 @@ def test_weights_stored_in_the_precision_are_mapped_and_not_copied(
     state = load_file(folder / "model.safetensors")
     path = folder / "model.safetensors"
     save_file({n: t.bfloat16() for n, t in state.items()}, path, {"format": "pt"})
-    network = load_model(folder, "bfloat16").network
-    starts = [p.data_ptr() for p in network.parameters()]  # type: ignore[attr-defined]
+    network = module_of(load_model(folder, "bfloat16"))
+    # Norms are few numbers, and computed in float32.
+    starts = [p.data_ptr() for name, p in network.named_parameters() if "norm" not in name]
+    assert len(starts) > 10
     mapped = [
         [int(end, 16) for end in line.split()[0].split("-")]
         for line in Path("/proc/self/maps").read_text().splitlines()
@@ -85,11 +88,11 @@ def test_weights_stored_in_the_precision_are_mapped_and_not_copied(
     assert all(any(low <= start < high for low, high in mapped) for start in starts)
 
 
-@pytest.mark.parametrize("precision", ["int4", "int8", "float16", ""])
+@pytest.mark.parametrize("precision", ["int4", "float16", ""])
 def test_an_impossible_precision_is_refused_with_those_that_are_possible(
     qwen2_folder: Path, precision: str
 ) -> None:
-    with pytest.raises(CheckpointError, match="possible: float32, bfloat16"):
+    with pytest.raises(CheckpointError, match=r"possible: float32, bfloat16, int8\."):
         load_model(qwen2_folder, precision)
 
 

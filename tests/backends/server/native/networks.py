@@ -1,0 +1,94 @@
+"""Small checkpoints whose shapes the kernels can compute, and what they are held against."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from backends.server import ChatModel, load_model
+from backends.server.batch import FlatBatch, KVCache, Span
+from backends.server.native import NativeNetwork
+from backends.server.quantising import PlainTensor, Quantised
+from backends.server.qwen2.checkpoint import quantised_tensors
+from benchmarks.random_weights import make_chatglm_6b_int4
+from tests.backends.server.checkpoints import make_qwen2, module_of
+
+GROUP = 32
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Sequences that a family understands."""
+
+    long: tuple[int, ...]
+    short: tuple[int, ...]
+    answer: tuple[int, ...]
+
+
+def make_qwen(folder: Path, **config: object) -> Path:
+    """Grouped queries, a head of its own unless ``tied``, odd numbers of panels."""
+    shape = {
+        "hidden_size": 96,
+        "intermediate_size": 160,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 32,
+        "num_hidden_layers": 3,
+        "vocab_size": 520,
+        "tied": False,
+        "initializer_range": 0.1,
+    }
+    return make_qwen2(folder, **(shape | config))  # type: ignore[arg-type]
+
+
+def make_chatglm(folder: Path) -> Path:
+    """Four bits, as published."""
+    return make_chatglm_6b_int4(
+        folder,
+        hidden_size=128,
+        num_layers=3,
+        num_attention_heads=4,
+        inner_hidden_size=224,
+        max_sequence_length=1024,
+    )
+
+
+def prompts_of(model: ChatModel) -> Prompts:
+    """Some for each family; the long one is longer than a cache's first room."""
+    random = np.random.default_rng(0)
+    ids = [int(token) for token in random.integers(5, 400, 700)]
+    end: list[int] = []
+    if model.family == "chatglm":
+        end = model.tokenizer.encode_chat([{"role": "user", "content": "a"}])[-2:]
+    return Prompts((*ids[:600], *end), (*ids[600:620], *end), tuple(ids[620:660]))
+
+
+def native_of(model: ChatModel) -> NativeNetwork:
+    """The native network of a model, which it must have."""
+    assert isinstance(model.network, NativeNetwork)
+    return model.network
+
+
+def step(network: NativeNetwork, *spans: tuple[Sequence[int], KVCache]) -> NDArray[np.float32]:
+    """Logits after the last token of each span."""
+    return network.step(FlatBatch.step([Span(tuple(ids), cache) for ids, cache in spans]))
+
+
+def dequantised(folder: Path, precision: str) -> ChatModel:
+    """The same model with the quantised weights as floats, computed by torch in float32."""
+    model = load_model(folder, "float32")
+    if model.family == "qwen2":
+        tensors = quantised_tensors(folder, precision)
+        module_of(model).load_state_dict(dict(_as_floats(one) for one in tensors), strict=False)
+    return model
+
+
+def _as_floats(tensor: Quantised) -> tuple[str, Tensor]:
+    if isinstance(tensor, PlainTensor):
+        return tensor.name, tensor.values()
+    scales = tensor.scales().float()
+    wide = scales.unsqueeze(1) if scales.ndim == 1 else scales.repeat_interleave(GROUP, dim=1)
+    return f"{tensor.name}.weight", tensor.numbers() * wide
