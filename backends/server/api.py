@@ -78,11 +78,12 @@ async def _health(request: Request) -> JSONResponse:
         return JSONResponse({"status": "failed", "error": health.error}, 500)
     engine = _ready_engine(host)
     identity = {"model": host.model.key, "revision": host.model.revision}
-    state = {"precision": engine.model.precision, "pid": os.getpid()}
+    state = {"precision": engine.model.precision, "threads": host.threads, "pid": os.getpid()}
     load = {"running": engine.running, "waiting": engine.waiting}
+    reuse = {"prefix_cache": asdict(engine.prefix_stats)}
     defaults = {"defaults": asdict(engine.model.defaults)}
     files = {"checkpoint": _checkpoint(host.model, engine.model.context)}
-    return JSONResponse({"status": "ready"} | identity | state | load | defaults | files)
+    return JSONResponse({"status": "ready"} | identity | state | load | reuse | defaults | files)
 
 
 def _checkpoint(model: Model, context: int) -> dict[str, Any]:

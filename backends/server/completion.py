@@ -10,11 +10,18 @@ import contextlib
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from backends.server.errors import GenerationError
-from backends.server.generation import Event, Failed, Finished, GenerationRequest, TextPiece
+from backends.server.generation import (
+    Event,
+    Failed,
+    Finished,
+    GenerationRequest,
+    TextPiece,
+    Waiting,
+)
 
 if TYPE_CHECKING:
     from backends.server.engine import Engine
@@ -57,14 +64,17 @@ class Completion:
         async for event in self._until_finished():
             if isinstance(event, TextPiece):
                 text += event.text
-                continue
-            message = {"role": "assistant", "content": text}
-            choice = {"index": 0, "message": message, "finish_reason": event.reason}
-            body = {"object": "chat.completion", "choices": [choice], "usage": _usage(event)}
+            elif isinstance(event, Finished):
+                message = {"role": "assistant", "content": text}
+                choice = {"index": 0, "message": message, "finish_reason": event.reason}
+                body = {"object": "chat.completion", "choices": [choice], "usage": _usage(event)}
         return self._head | body
 
     async def server_sent_events(self, *, usage_apart: bool) -> AsyncIterator[str]:
         """The answer as it grows.
+
+        While the request waits for a place, comments say how many are before it: lines that begin
+        with a colon, which clients skip.
 
         Args:
             usage_apart: the usage gets a chunk of its own behind the last one, as OpenAI does it
@@ -73,18 +83,25 @@ class Completion:
         yield self._chunk({"role": "assistant", "content": ""})
         try:
             async for event in self._until_finished():
-                if isinstance(event, TextPiece):
-                    yield self._chunk({"content": event.text})
-                    continue
-                usage = _usage(event)
-                yield self._chunk({}, event.reason, usage=None if usage_apart else usage)
-                if usage_apart:
-                    yield _data(self._head | _CHUNK | {"choices": [], "usage": usage})
+                for said in self._said(event, usage_apart=usage_apart):
+                    yield said
         except GenerationError as error:
             yield _data({"error": {"message": str(error), "type": "server_error", "code": None}})
         yield "data: [DONE]\n\n"
 
-    async def _until_finished(self) -> AsyncIterator[TextPiece | Finished]:
+    def _said(self, event: Waiting | TextPiece | Finished, *, usage_apart: bool) -> Iterator[str]:
+        """What the client gets of an event."""
+        if isinstance(event, Waiting):
+            yield f": waiting, {event.before} before you\n\n"
+        elif isinstance(event, TextPiece):
+            yield self._chunk({"content": event.text})
+        else:
+            usage = _usage(event)
+            yield self._chunk({}, event.reason, usage=None if usage_apart else usage)
+            if usage_apart:
+                yield _data(self._head | _CHUNK | {"choices": [], "usage": usage})
+
+    async def _until_finished(self) -> AsyncIterator[Waiting | TextPiece | Finished]:
         while True:
             event = await self._events.get()
             if isinstance(event, Failed):

@@ -54,11 +54,16 @@ class BusyError(ServerError):
     """Every place is taken and the queue is full.
 
     Args:
-        waiting: how many requests wait already.
+        running: how many requests are being answered.
+        waiting: how many wait already.
     """
 
-    def __init__(self, waiting: int) -> None:
-        super().__init__(f"The model is busy: {waiting} requests wait already. Try again later.")
+    def __init__(self, running: int, waiting: int) -> None:
+        super().__init__(
+            f"The model is busy, {running + waiting} before you: {running} being answered, "
+            f"{waiting} waiting. Try again later."
+        )
+        self.running = running
         self.waiting = waiting
 
 

@@ -60,11 +60,14 @@ class Limits:
         threads: for the model's arithmetic; None: torch decides.
         places: how many requests are answered at a time.
         queue: how many more may wait.
+        cache_bytes: for the keys and values of ended answers, so that a conversation's next turn
+            computes only what is new; those of answers in the making come on top.
     """
 
     threads: int | None = None
     places: int = 8
     queue: int = 32
+    cache_bytes: int = 256_000_000
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,17 @@ class GenerationRequest:
     max_tokens: int
     sampling: SamplingSettings
     stops: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """The request waits for a place.
+
+    Attributes:
+        before: how many requests are before it: answered at the moment, or waiting as well.
+    """
+
+    before: int
 
 
 @dataclass(frozen=True)
@@ -111,4 +125,4 @@ class Failed:
     message: str
 
 
-Event = TextPiece | Finished | Failed
+Event = Waiting | TextPiece | Finished | Failed

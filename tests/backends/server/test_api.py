@@ -1,15 +1,19 @@
 """The HTTP face of real server processes, mostly through OpenAI's own client."""
 
+import asyncio
 import json
+import re
 import socket
 import threading
 import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import openai
 import pytest
 
+from backends.client import Endpoint, Message, Piece, Sampling, stream_answer
 from backends.server import ChatModel
 from tests.backends.server.processes import Server, wait_until
 
@@ -260,7 +264,9 @@ def test_a_full_server_says_busy(chatglm_server: Server) -> None:
     def ask(_: int) -> int:
         body = {"messages": QUESTION, "max_tokens": 400, "temperature": 0.1}
         status, answer = chatglm_server.chat(**body)
-        assert status == 200 or answer["error"]["code"] == "busy"
+        if status != 200:
+            assert answer["error"]["code"] == "busy"
+            assert re.search(r"busy, 8 before you: 4 .* 4 ", answer["error"]["message"])
         return status
 
     with ThreadPoolExecutor(16) as pool:
@@ -268,3 +274,51 @@ def test_a_full_server_says_busy(chatglm_server: Server) -> None:
     assert statuses.count(200) >= 8  # four places and four in the queue
     assert statuses.count(429) >= 1
     assert statuses.count(200) + statuses.count(429) == 16
+
+
+def _raw_stream(server: Server, **more: Any) -> list[str]:
+    """The lines of a stream as they come."""
+    body = {"messages": QUESTION, "stream": True} | more
+    url = f"{server.url}/v1/chat/completions"
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return [line.decode().rstrip() for line in response]
+
+
+async def _through_our_client(server: Server) -> str:
+    endpoint = Endpoint(f"{server.url}/v1", "any")
+    messages = [Message("user", QUESTION[0]["content"])]
+    answer = stream_answer(endpoint, messages, Sampling(max_tokens=12, seed=6))
+    return "".join([part.text async for part in answer if isinstance(part, Piece)])
+
+
+def test_who_waits_is_told_so_in_comments_that_clients_skip(qwen2_server: Server) -> None:
+    more = {"max_tokens": 12, "seed": 6}
+    alone = [_text(_chunks(qwen2_server, **more)), asyncio.run(_through_our_client(qwen2_server))]
+    held = [_whole(qwen2_server, stream=True, max_tokens=2000, seed=seed) for seed in range(8)]
+    wait_until(lambda: qwen2_server.running() == 8, 5)
+    with ThreadPoolExecutor(3) as pool:
+        raw = pool.submit(_raw_stream, qwen2_server, **more)
+        openais = pool.submit(_chunks, qwen2_server, **more)
+        ours = pool.submit(asyncio.run, _through_our_client(qwen2_server))
+        wait_until(lambda: qwen2_server.get("/health")[1]["waiting"] == 3, 5)
+        time.sleep(0.1)  # a few steps, in each of which the waiting are told
+        for stream in held:
+            stream.close()
+    told = [line for line in raw.result() if line.startswith(":")]
+    assert told
+    assert all(re.fullmatch(r": waiting, (8|9|10) before you", line) for line in told)
+    assert [_text(openais.result()), ours.result()] == alone
+
+
+def test_health_says_what_the_kept_conversations_have_spared(qwen2_server: Server) -> None:
+    before = qwen2_server.get("/health")[1]["prefix_cache"]
+    said = [{"role": "user", "content": "天气 " * 30}]
+    prompt_tokens = _whole(qwen2_server, messages=said, max_tokens=2).usage.prompt_tokens
+    _whole(qwen2_server, messages=said, max_tokens=2)
+    after = qwen2_server.get("/health")[1]["prefix_cache"]
+    assert after["hits"] > before["hits"]
+    assert after["reused_tokens"] - before["reused_tokens"] >= prompt_tokens - 1
+    assert after["sequences"] > 0
+    assert after["kept_bytes"] > 0

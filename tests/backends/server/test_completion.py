@@ -8,13 +8,13 @@ from backends.server.completion import Completion
 from backends.server.engine import Engine
 from backends.server.errors import GenerationError
 from backends.server.generation import GenerationRequest, SamplingSettings
-from tests.backends.server.stepping import FailingNetwork, out_of_memory, running
+from tests.backends.server.stepping import WatchedNetwork, out_of_memory, running
 
 REQUEST = GenerationRequest((1, 2, 3), 5, SamplingSettings(seed=1))
 
 
 def _failing(model: ChatModel) -> Engine:
-    network = FailingNetwork(model)
+    network = WatchedNetwork(model)
     network.trouble = out_of_memory
     return Engine(replace(model, network=network))
 
