@@ -24,11 +24,12 @@ from typer.core import TyperGroup
 
 from backends import memory
 from backends.catalog import HUBS, PAIRS, hub_order
-from backends.cores import threads_per_server
+from backends.cores import threads_per_server, usable_cores
 from backends.hub import with_files
 from backends.lineup import Lineup, Models
 from backends.listening import listen
 from backends.memory import DoesNotFit
+from backends.precisions import PRECISIONS, precision_order
 from backends.specs import UnknownModel, resolve
 from backends.supervisor import Backend, ModelServer, RemoteModel, State
 from db import Database, DatabaseError, Language
@@ -62,6 +63,11 @@ class Settings(BaseSettings):
     threads: int | None = Field(
         None, ge=1, description="threads of each local model server; otherwise the cores shared out"
     )
+    precision: str | None = Field(
+        None,
+        description=f"what local models compute in: {', '.join(PRECISIONS)}, or several, as "
+        "int8,int4: the first that the weights allow; otherwise their own choice",
+    )
     hubs: str = Field(
         ",".join(HUBS),
         description="where weights are fetched from that are not here, in this order",
@@ -89,6 +95,16 @@ class Settings(BaseSettings):
     def _check_hubs(cls, hubs: str) -> str:
         hub_order(hubs)
         return hubs
+
+    @field_validator("precision")
+    @classmethod
+    def _check_precision(cls, precision: str | None) -> str | None:
+        return None if precision is None else ",".join(precision_order(precision))
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Those that are wanted, the first choice first; empty: the models' own."""
+        return precision_order(self.precision) if self.precision else ()
 
     def models(self) -> Models:
         """Return the two models to compare.
@@ -141,6 +157,7 @@ def serve(
     database_url: _DatabaseUrl = None,
     open_: Annotated[bool | None, _option("open", "--open/--blind")] = None,
     threads: Annotated[int | None, _option("threads", "--threads")] = None,
+    precision: Annotated[str | None, _option("precision", "--precision")] = None,
     hubs: Annotated[str | None, _option("hubs", "--hubs")] = None,
     force: Annotated[bool | None, _option("force", "--force")] = None,
 ) -> None:
@@ -154,13 +171,14 @@ def serve(
         database_url=database_url,
         open=open_,
         threads=threads,
+        precision=precision,
         hubs=hubs,
         force=force,
     )
     try:
         models = settings.models()
         if not settings.force:
-            memory.fit(models).check()
+            memory.fit(models, precisions=settings.precisions).check()
         listener = listen(settings.host, settings.port)
         database = Database.open(settings.database_url)
     except (UnknownModel, DoesNotFit, DatabaseError, OSError) as error:
@@ -243,7 +261,10 @@ def _give_up(reason: object) -> typer.Exit:
 
 def _make_backends(settings: Settings, models: Models, force: bool) -> tuple[Backend, Backend]:
     threads = settings.threads or threads_per_server(models)
+    logger.info("each local model computes with %d threads of %d cores", threads, usable_cores())
     options = ["--hubs", settings.hubs, *(["--force"] if force else [])]
+    if settings.precision:
+        options += ["--precision", settings.precision]
     first, second = (
         ModelServer(model, threads=threads, options=options)
         if model.local
@@ -259,7 +280,12 @@ def _serve(settings: Settings, models: Models, database: Database, listener: soc
     from ui.pages import PATHS, build_pages  # noqa: PLC0415
     from ui.web import build_app  # noqa: PLC0415
 
-    lineup = Lineup(models, partial(_make_backends, settings), force=settings.force)
+    lineup = Lineup(
+        models,
+        partial(_make_backends, settings),
+        force=settings.force,
+        precisions=settings.precisions,
+    )
     panel = Panel(database, lineup.backends, blind=not settings.open)
     key = settings.operator_key
     pages = build_pages(

@@ -94,6 +94,11 @@ class Backend(ABC):
         return self._precision
 
     @property
+    def threads(self) -> int | None:
+        """With how many threads of this machine it computes; None where it runs elsewhere."""
+        return None
+
+    @property
     def endpoint(self) -> Endpoint:
         """Where the model answers.
 

@@ -6,7 +6,7 @@ somebody is just rating: those who call it do.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from backends import memory
 from backends.backend import Backend, State
@@ -25,9 +25,16 @@ class Lineup:
     """Two models and what runs them. All calls belong to one event loop."""
 
     def __init__(
-        self, models: Models, make_backends: BackendFactory, *, force: bool = False
+        self,
+        models: Models,
+        make_backends: BackendFactory,
+        *,
+        force: bool = False,
+        precisions: Sequence[str] = (),
     ) -> None:
+        """`precisions` are those that the backends are told to compute in."""
         self._make_backends = make_backends
+        self._precisions = precisions
         self._backends = make_backends(models, force)
         self._changing = asyncio.Lock()
 
@@ -39,7 +46,8 @@ class Lineup:
     def fit(self, models: Models) -> Fit:
         """Return what `models` need against what is free without the present ones."""
         pids = [one.pid for one in self._backends if isinstance(one, ModelServer) and one.pid]
-        return memory.fit(models, given_back=sum(map(memory.private_bytes, pids)))
+        given_back = sum(map(memory.private_bytes, pids))
+        return memory.fit(models, given_back, self._precisions)
 
     async def start(self) -> None:
         """Begin to start both models and return at once."""
@@ -74,10 +82,6 @@ class Lineup:
         """Return the present backend that does what `fresh` would do, if there is one."""
         for one in self._backends:
             running = one.status.state not in (State.FAILED, State.STOPPED)
-            if running and one.model.key == fresh.model.key and _threads(one) == _threads(fresh):
+            if running and one.model.key == fresh.model.key and one.threads == fresh.threads:
                 return one
         return None
-
-
-def _threads(backend: Backend) -> int | None:
-    return backend.threads if isinstance(backend, ModelServer) else None

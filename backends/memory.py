@@ -1,10 +1,10 @@
 """How much memory models need and how much is free, estimated before anything is loaded.
 
 The need is that of one model server: its process, its weights as it keeps them, and what a first
-load and a conversation take beside. Measures no running model, and loads none.
+load and conversations take beside. Measures no running model, and loads none.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,18 +12,24 @@ import psutil
 
 from backends.amounts import bytes_text
 from backends.catalog import Model
+from backends.server.generation import Limits
 
 _GB = 1_000_000_000
 _CGROUP = Path("/sys/fs/cgroup")
 _CPU = Path("/proc/cpuinfo")
 
-# Python, torch and transformers with no weights: 0.4 to 0.5 GB (2026-11-22, Linux, torch 2.13).
-_PROCESS_BYTES = _GB // 2
-# Beside the weights: keys and values of a conversation, one layer's work, a first conversion. With
-# one question answered ChatGLM-6B int4 took 4.6 GB and Qwen1.5-0.5B 1.5 GB (`make bench-weights`).
+# A server without weights (2026-11-22, Linux, torch 2.13): 0.4 to 0.5 GB where torch computes,
+# below 0.2 GB where the kernels made at run time compute.
+_TORCH_BYTES = _GB // 2
+_NATIVE_BYTES = _GB // 5
+# Keys and values of conversations that may go on.
+_KEPT_BYTES = Limits().cache_bytes
+# Beside the weights: keys and values of an answer, one layer's work, a first conversion.
 _BESIDE = 0.1
 _LARGE = 100_000_000
-"""More 16-bit weights than this are kept as they are; see `backends.server.precision`."""
+"""More 16-bit weights than this aren't made 32 bits wide; see `backends.server.precision`."""
+# Bits of a weight, scales included. In int4 the embedding has 8: a large share of a small model.
+_BITS = {"float32": 32.0, "bfloat16": 16.0, "int8": 8.1, "int4": 6.0}
 
 
 class DoesNotFit(Exception):  # noqa: N818 -- reads as what it is
@@ -67,34 +73,50 @@ class Fit:
             raise DoesNotFit(self)
 
 
-def fit(models: Iterable[Model], given_back: int = 0) -> Fit:
+def fit(models: Iterable[Model], given_back: int = 0, precisions: Sequence[str] = ()) -> Fit:
     """Return what `models` need against what is free, `given_back` bytes included."""
-    return Fit(
-        tuple((model.title, needed_bytes(model)) for model in models), free_bytes() + given_back
-    )
+    needs = tuple((model.title, needed_bytes(model, precisions)) for model in models)
+    return Fit(needs, free_bytes() + given_back)
 
 
-def needed_bytes(model: Model) -> int:
-    """Return what a server of `model` needs at most; 0 for a remote one, or where nothing tells."""
-    weights = _weights_bytes(model)
-    return int(_PROCESS_BYTES + weights * (1 + _BESIDE)) if weights else 0
+def needed_bytes(model: Model, precisions: Sequence[str] = ()) -> int:
+    """Return what a server of `model` needs at most; 0 for a remote one, or where nothing tells.
 
-
-def _weights_bytes(model: Model) -> int:
-    """Return the size of the weights as its server keeps them."""
+    `precisions` are those that are wanted, the first that the weights allow being taken; without
+    one that they allow, their own.
+    """
     if not model.local or not model.bits:
         return 0
-    if model.bits <= 8:  # stay quantised
-        return model.size_bytes
-    parameters = model.parameters or model.size_bytes * 8 // model.bits
-    short = model.bits == 16 and parameters > _LARGE and _multiplies_bfloat16()
-    return parameters * (2 if short else 4)
+    possible = _possible(model)
+    precision = next((one for one in precisions if one in possible), possible[0])
+    weights = _parameters(model) * _BITS[precision] / 8
+    if model.bits <= 8:  # stay as they are stored
+        weights = model.size_bytes
+    process = _TORCH_BYTES + _KEPT_BYTES
+    if precision in ("int8", "int4") and _says("avx2"):
+        # torch converts the weights, once; who converts them holds no conversations yet.
+        process = max(_TORCH_BYTES, _NATIVE_BYTES + _KEPT_BYTES)
+    return int(process + weights * (1 + _BESIDE))
 
 
-def _multiplies_bfloat16() -> bool:
-    """Whether the CPU says so; where it doesn't say, float32 is the safe guess."""
+def _possible(model: Model) -> tuple[str, ...]:
+    """Return in what the model can compute, its own choice first."""
+    if model.bits <= 8:
+        return f"int{model.bits}", "float32"
+    large = model.bits == 16 and _parameters(model) > _LARGE
+    if model.family == "qwen2":
+        return ("int8" if large else "float32", *_BITS)
+    return ("bfloat16" if large and _says("bf16") else "float32", "float32", "bfloat16")
+
+
+def _parameters(model: Model) -> int:
+    return model.parameters or model.size_bytes * 8 // model.bits
+
+
+def _says(feature: str) -> bool:
+    """Whether the CPU names a feature; where it names none, the larger need is the safe guess."""
     try:
-        return "bf16" in _CPU.read_text()
+        return feature in _CPU.read_text()
     except OSError:
         return False
 

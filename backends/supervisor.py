@@ -95,8 +95,13 @@ class ModelServer(Backend):
         return self._process.pid if self._process else None
 
     @property
+    def command(self) -> Sequence[str]:
+        """What starts its process."""
+        return self._command
+
+    @property
     def threads(self) -> int:
-        """What it computes with."""
+        """With how many threads it computes."""
         return self._threads
 
     def _endpoint(self) -> Endpoint:

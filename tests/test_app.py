@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from app import Settings, cli
+from app import Settings, _make_backends, cli
 from backends.specs import UnknownModel
+from backends.supervisor import ModelServer
 from benchmarks.app_process import ROOT, running, until
 from db import Database, Language, Rater
 
@@ -57,6 +58,7 @@ def test_the_pages_import_no_model_library() -> None:
         (["--database-url", "mysql://x/y"], "postgresql://"),
         (["--port", "99999"], "port"),
         (["--hubs", "modelscope,nope"], "modelscope,huggingface or one of them"),
+        (["--precision", "int8,int3"], "float32,bfloat16,int8,int4"),
     ],
 )
 def test_a_setting_that_can_t_be_is_refused_in_one_plain_message(
@@ -86,7 +88,7 @@ def test_what_does_not_fit_into_memory_is_refused_with_the_figures(
 ) -> None:
     done = run("--left", str(huge), TWOPANE_DATABASE_URL=f"sqlite:///{tmp_path}/t.db")
     assert done.returncode == 2
-    figures = r"[\d.]+ TB needed \(huge [\d.]+ TB, tiny-chatglm 5\d\d MB\), [\d.]+ GB free"
+    figures = r"[\d.]+ TB needed \(huge [\d.]+ TB, tiny-chatglm 7\d\d MB\), [\d.]+ GB free"
     assert re.search(figures, done.stderr), done.stderr
     assert "Traceback" not in done.stderr
 
@@ -119,6 +121,25 @@ def test_an_option_goes_before_a_variable(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("TWOPANE_PORT", "8001")
     assert Settings().port == 8001
     assert Settings(port=8002).port == 8002
+
+
+@pytest.mark.parametrize(("precision", "need"), [("int4", "826 GB"), ("float32", "4.4 TB")])
+def test_the_memory_that_is_needed_follows_the_precision(
+    huge: Path, tmp_path: Path, precision: str, need: str
+) -> None:
+    url = f"sqlite:///{tmp_path}/t.db"
+    done = run("--left", str(huge), "--precision", precision, TWOPANE_DATABASE_URL=url)
+    assert f"(huge {need}, " in done.stderr
+
+
+def test_both_local_models_are_told_threads_and_precision() -> None:
+    settings = Settings(threads=3, precision="INT8, int4")
+    for backend in _make_backends(settings, settings.models(), force=False):
+        assert isinstance(backend, ModelServer)
+        assert backend.threads == 3
+        options = " ".join(backend.command)
+        assert "--threads 3" in options
+        assert "--precision int8,int4" in options
 
 
 def test_both_sides_of_the_pair_can_be_replaced() -> None:

@@ -38,6 +38,7 @@ class _Doing:
     reason: str
     force: bool
     need: str
+    threads: int | None
 
 
 def states(t: Texts, backends: Sequence[Backend], fit: Fit) -> str:
@@ -64,6 +65,7 @@ def _doing(t: Texts, backend: Backend, need_bytes: int) -> _Doing:
         # The server knows the command line only; the page has a button for it.
         force=not loading and "--force" in status.detail,
         need=_need(t, backend.model, need_bytes),
+        threads=backend.threads,
     )
 
 

@@ -11,31 +11,24 @@ import json
 import logging
 import os
 import threading
-from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-import uvicorn
 
 from backends.catalog import HUBS, Model, hub_order
+from backends.cores import usable_cores
 from backends.listening import listen
-from backends.server.api import create_app
+from backends.precisions import PRECISIONS, precision_order
 from backends.server.generation import Limits
 from backends.server.host import LoadOptions, ModelHost
 from backends.specs import UnknownModel, resolve
 
+if TYPE_CHECKING:
+    import uvicorn
+
 logger = logging.getLogger(__name__)
 
 app = typer.Typer(add_completion=False)
-
-
-class Precision(StrEnum):
-    """What a model may compute in, as far as its weights allow it."""
-
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-    INT8 = "int8"
-    INT4 = "int4"
 
 
 @app.command()
@@ -52,7 +45,11 @@ def serve(
     places: Annotated[int, typer.Option(help="Requests answered at the same time.", min=1)] = 8,
     queue: Annotated[int, typer.Option(help="Requests that may wait for a place.", min=0)] = 32,
     precision: Annotated[
-        Precision | None, typer.Option(help="What to compute in; the weights' own if not given.")
+        str | None,
+        typer.Option(
+            help=f"What to compute in: {', '.join(PRECISIONS)}, or several, as int8,int4: the "
+            "first that the weights allow. Their own choice if not given."
+        ),
     ] = None,
     hubs: Annotated[
         str, typer.Option(help="Where weights are fetched from, in this order.")
@@ -72,12 +69,16 @@ def serve(
         threading.Thread(target=_exit_with_parent, name="parent", daemon=True).start()
     try:
         hosted = _hosted(model)
-        options = LoadOptions(precision, hub_order(hubs), force)
+        precisions = precision_order(precision) if precision else ()
+        options = LoadOptions(precisions, hub_order(hubs), force)
         listener = listen(host, port)
     except (UnknownModel, ValueError, OSError) as error:
         raise _refusal(str(error)) from error
+    model_host = ModelHost(hosted, Limits(threads or usable_cores(), places, queue), options)
+    model_host.start()
+    server = _server(model_host)
     typer.echo(json.dumps({"event": "listening", "port": listener.getsockname()[1]}))
-    _server(ModelHost(hosted, Limits(threads, places, queue), options)).run(sockets=[listener])
+    server.run(sockets=[listener])
 
 
 def _hosted(spec: str) -> Model:
@@ -93,6 +94,11 @@ def _refusal(message: str) -> typer.Exit:
 
 
 def _server(host: ModelHost) -> uvicorn.Server:
+    # Only now, while the model loads: they take a third of a second.
+    import uvicorn  # noqa: PLC0415
+
+    from backends.server.api import create_app  # noqa: PLC0415
+
     config = uvicorn.Config(
         create_app(host),
         log_config=None,

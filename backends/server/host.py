@@ -1,7 +1,7 @@
 """Holds the one model of this process: fetches, loads and runs it in a thread of its own.
 
-Says at any time how far that is. Imports torch in that thread only, so that the process can answer
-before. Knows no HTTP; how weights are fetched is ``backends.hub``'s.
+Says at any time how far that is. Imports what computes in that thread only, so that the process can
+answer before. Knows no HTTP; how weights are fetched is ``backends.hub``'s.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from backends import hub, memory
 from backends.catalog import HUBS, Hub, Model
 from backends.checkpoint import UnusableFolder, read_checkpoint
+from backends.cores import usable_cores
 from backends.server.errors import ServerError
 from backends.server.generation import Limits
 
@@ -27,9 +28,9 @@ logger = logging.getLogger(__name__)
 _STAGES = {
     "download": (0.0, 1.0),
     "libraries": (0.02, 0.1),
-    "tokenizer": (0.1, 0.15),
-    "converting": (0.15, 0.85),
-    "weights": (0.15, 0.95),
+    "converting": (0.1, 0.85),
+    "weights": (0.1, 0.9),
+    "tokenizer": (0.9, 0.95),
     "first step": (0.95, 1.0),
 }
 # What is wrong with the model, its files or the machine, said to whoever runs the server.
@@ -41,12 +42,13 @@ class LoadOptions:
     """How a model is loaded.
 
     Attributes:
-        precision: in what it computes; None leaves the choice to its weights.
+        precisions: in what it may compute, the first being taken that its weights allow; empty
+            leaves the choice to them.
         hubs: where weights are looked for that are not here yet.
         force: load what needs more memory than is free.
     """
 
-    precision: str | None = None
+    precisions: Sequence[str] = ()
     hubs: Sequence[Hub] = HUBS
     force: bool = False
 
@@ -84,6 +86,7 @@ class ModelHost:
         self._options = options or LoadOptions()
         self._health = Health("loading")
         self._engine: Engine | None = None
+        self._thread = threading.Thread(target=self._run, name="model", daemon=True)
 
     @property
     def model(self) -> Model:
@@ -96,13 +99,19 @@ class ModelHost:
         return self._health
 
     @property
+    def threads(self) -> int:
+        """With how many it computes."""
+        return self._limits.threads or usable_cores()
+
+    @property
     def engine(self) -> Engine | None:
         """What answers; None until the model is ready."""
         return self._engine
 
     def start(self) -> None:
-        """Begins to load; returns at once."""
-        threading.Thread(target=self._run, name="model", daemon=True).start()
+        """Begins to load, and returns at once; does nothing where it has begun."""
+        if self._thread.ident is None:
+            self._thread.start()
 
     def close(self) -> None:
         """Ends all answers."""
@@ -114,8 +123,10 @@ class ModelHost:
         if engine is None:
             return
         self._engine = engine
+        # Before others know: the app shows only what a server says while it loads.
+        precision = engine.model.precision
+        logger.info("%s is ready: %s, threads: %d", self.model.key, precision, self.threads)
         self._health = Health("ready", 1.0, "ready")
-        logger.info("%s is ready", self.model.key)
         # In the thread that loaded the model: torch decodes up to 1.7 times slower in another.
         engine.run()
 
@@ -136,14 +147,14 @@ class ModelHost:
         )
         self._model = self._model.with_checkpoint(read_checkpoint(folder))
         if not self._options.force:
-            memory.fit([self._model]).check()
+            memory.fit([self._model], precisions=self._options.precisions).check()
         self._note("libraries", 0.0)
-        # Imports torch, which takes seconds; before, the process must already answer.
+        # May import torch, which takes seconds; before, the process must already answer.
         from backends.server.loading import load_engine  # noqa: PLC0415
 
-        return load_engine(
-            folder, self._options.precision, self._limits, self._note, self._model.adapter
-        )
+        limits = replace(self._limits, threads=self.threads)
+        precision = ",".join(self._options.precisions) or None
+        return load_engine(folder, precision, limits, self._note, self._model.adapter)
 
     def _note_download(self, download: hub.Download) -> None:
         done = download.done_bytes / (download.total_bytes or 1)

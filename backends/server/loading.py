@@ -1,14 +1,12 @@
 """Makes an engine of a checkpoint folder, ready to answer.
 
-The first module of a model server that imports torch; ``host`` imports it in the thread that is to
-step the model.
+``host`` imports it in the thread that is to step the model. Imports no torch itself: those families
+and precisions do that compute with it.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-
-import torch
 
 from backends.server.engine import Engine
 from backends.server.generation import Limits
@@ -35,10 +33,8 @@ def load_engine(
     Raises:
         CheckpointError: the folder holds nothing that can chat.
     """
-    if limits.threads is not None:
-        torch.set_num_threads(limits.threads)
-    model = load_model(folder, precision, progress, adapter)
+    model = load_model(folder, precision, progress, adapter, limits.threads)
     progress("first step", 0.0)
     # Finds a missing chat template now, and makes the first answer as fast as the others.
     model.generate(model.tokenizer.encode_chat([{"role": "user", "content": "?"}]), 2)
-    return Engine(model, places=limits.places, queue=limits.queue)
+    return Engine(model, places=limits.places, queue=limits.queue, cache_bytes=limits.cache_bytes)

@@ -11,21 +11,19 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from jinja2 import TemplateError
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, TokenizersBackend
+from tokenizers import Tokenizer
 
-from backends.server.architecture import UNREADABLE
+from backends.server.chat_template import ChatTemplate
 from backends.server.conversation import MessageLike, read_conversation
 from backends.server.errors import CheckpointError, ConversationError, SequenceError
 from backends.server.generation_config import read_stop_ids
+from backends.server.stored_tokenizer import read_tokenizer
 from backends.server.text_encoder import TextEncoder, any_of, control_tokens
 from backends.server.weights import read_json
 
 _REPLACEMENT = "\ufffd"
-# One of these has to be there: without any, transformers would make up a tokenizer.
-_FILES = ("tokenizer.json", "vocab.json")
 # What a template raises on purpose, and what happens when it doesn't expect such messages.
 _TEMPLATE_FAILURES = (
     TemplateError,
@@ -35,42 +33,40 @@ _TEMPLATE_FAILURES = (
     TypeError,
     ValueError,
 )
-_BYTE_PIECE = re.compile(r"<0x[0-9A-F]{2}>")
+_BYTE_PIECES = tuple(f"<0x{byte:02X}>" for byte in range(256))
 
 
 class TemplateTokenizer:
     """A checkpoint's own tokenizer and chat template, with the messages kept text.
 
     Args:
-        tokenizer: transformers' one.
+        tokenizer: the checkpoint's.
+        template: None: it can't chat.
         stop_ids: the ids that end an answer.
         rows: how many ids the network knows; control tokens beyond them (Gemma 3's image token)
             are never used.
-
-    Raises:
-        CheckpointError: the tokenizer is one of the few without a fast form.
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, stop_ids: Iterable[int], rows: int | None = None
+        self,
+        tokenizer: Tokenizer,
+        template: ChatTemplate | None,
+        stop_ids: Iterable[int],
+        rows: int | None = None,
     ) -> None:
-        if not isinstance(tokenizer, TokenizersBackend):
-            kind = type(tokenizer).__name__
-            raise CheckpointError(f"Tokenizers without a fast form, as {kind}, aren't supported.")
-        self._template: Any = tokenizer
-        self._tokenizer = tokenizer.backend_tokenizer
+        self._template = template
+        self._tokenizer = tokenizer
         # Some are saved as they were used in training, with both.
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._tokenizer.encode_special_tokens = False
         self._text = TextEncoder(self._tokenizer)
         self._controls = any_of(control_tokens(self._tokenizer))
-        vocabulary = self._tokenizer.get_vocab()
         added = self._tokenizer.get_added_tokens_decoder()
         beyond = {token for token in added if rows is not None and token >= rows}
-        self._decodable = frozenset(vocabulary.values()) - beyond
+        self._decodable = frozenset(_piece_ids(tokenizer)).union(added) - beyond
         self._stop_ids = frozenset(stop_ids)
-        self._unsettled = _unsettled_ids(self._tokenizer, vocabulary)
+        self._unsettled = _unsettled_ids(self._tokenizer)
 
     @property
     def decodable(self) -> frozenset[int]:
@@ -85,7 +81,7 @@ class TemplateTokenizer:
     @property
     def has_template(self) -> bool:
         """Whether it can chat."""
-        return bool(self._template.chat_template)
+        return self._template is not None
 
     def encode(self, text: str) -> list[int]:
         """As transformers encodes one text, with what the checkpoint adds."""
@@ -152,16 +148,13 @@ class TemplateTokenizer:
         return any_of({*special, *self._controls.findall(turns)})
 
     def _render(self, messages: list[dict[str, str]]) -> str:
-        if not self.has_template:
+        if self._template is None:
             raise CheckpointError("This checkpoint has no chat template: it is no chat model.")
         try:
-            text: str = self._template.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True
-            )
+            return self._template.render(messages)
         except _TEMPLATE_FAILURES as error:
             message = f"The model's chat template refuses these messages: {error}"
             raise ConversationError(message) from error
-        return text
 
 
 def load_tokenizer(folder: Path) -> TemplateTokenizer:
@@ -170,28 +163,33 @@ def load_tokenizer(folder: Path) -> TemplateTokenizer:
     Raises:
         CheckpointError: it is missing, damaged, or of a kind that isn't known.
     """
-    if not any((folder / name).exists() for name in _FILES):
-        raise CheckpointError(
-            f"{folder} has no tokenizer.json: the tokenizer is missing, or in an older form."
-        )
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
-    except UNREADABLE as error:
-        raise CheckpointError(f"{folder} has no tokenizer that can be read: {error}") from error
+    stored = read_tokenizer(folder)
     rows = read_json(folder / "config.json").get("vocab_size")
-    stop_ids = read_stop_ids(folder, tokenizer.eos_token_id)
-    return TemplateTokenizer(tokenizer, stop_ids, rows if isinstance(rows, int) else None)
+    return TemplateTokenizer(
+        stored.tokenizer,
+        stored.template,
+        read_stop_ids(folder, stored.end_id),
+        rows if isinstance(rows, int) else None,
+    )
 
 
-def _unsettled_ids(tokenizer: Any, vocabulary: Mapping[str, int]) -> frozenset[int]:
+def _piece_ids(tokenizer: Tokenizer) -> Iterable[int]:
+    """The ids of a tokenizer's pieces, but for control tokens that are none."""
+    size = tokenizer.get_vocab_size(with_added_tokens=False)
+    # Mostly there are no gaps; the whole vocabulary takes twice as long.
+    if all(map(tokenizer.model.id_to_token, range(size))):
+        return range(size)
+    return tokenizer.get_vocab(with_added_tokens=False).values()
+
+
+def _unsettled_ids(tokenizer: Tokenizer) -> frozenset[int]:
     """Ids at an answer's end that leave open what it says: bytes, and tokens without text.
 
     Bytes in a row are decoded together: one that doesn't fit makes all of them U+FFFD.
     """
     silent = {i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
-    return frozenset(silent).union(i for p, i in vocabulary.items() if _BYTE_PIECE.fullmatch(p))
+    found = (tokenizer.token_to_id(piece) for piece in _BYTE_PIECES)
+    return frozenset(silent).union(token for token in found if token is not None)
 
 
 def _cut_inside(words: re.Pattern[str], text: str, cut: str) -> str:

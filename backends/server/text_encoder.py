@@ -31,10 +31,10 @@ class TextEncoder:
             if not _is_blank(token.content)
         }
         self._twin = _twin(tokenizer, names)
-        # Its new ids follow the number of pieces: where that number isn't the end of the pieces'
-        # ids, because some are left out, the new ones have to be pushed behind it.
-        ids = tokenizer.get_vocab(with_added_tokens=False).values()
-        self._twin.add_tokens([f"{secret}gap{i}x" for i in range(1 + max(ids) - len(ids))])
+        # Its new ids follow the number of pieces: where some of the pieces' ids lie there, because
+        # others are left out, the new ones have to be pushed behind them.
+        gap = _taken(tokenizer, len(added))
+        self._twin.add_tokens([f"{secret}gap{i}x" for i in range(gap)])
         self._twin.add_tokens([_named(token, names) for _, token in sorted(added.items())])
         self._restored = {
             self._twin.token_to_id(names.get(token.content, token.content)): token_id
@@ -80,6 +80,17 @@ def control_tokens(tokenizer: Tokenizer, *, special: bool = False) -> list[str]:
     """
     added = tokenizer.get_added_tokens_decoder().values()
     return [t.content for t in added if (t.special or not special) and not _is_blank(t.content)]
+
+
+def _taken(tokenizer: Tokenizer, wanted: int) -> int:
+    """How many ids to skip behind the number of pieces so that the next ones are no pieces'."""
+    model = tokenizer.model
+    start = end = tokenizer.get_vocab_size(with_added_tokens=False)
+    free = 0
+    while free < wanted:
+        free = free + 1 if model.id_to_token(end) is None else 0
+        end += 1
+    return end - wanted - start
 
 
 def _is_blank(piece: str) -> bool:

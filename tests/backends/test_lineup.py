@@ -114,6 +114,15 @@ async def test_what_does_not_fit_is_refused_and_nothing_changes(lineup: Lineup) 
     assert keys(lineup) == ["a", "c"]
 
 
+async def test_what_models_need_follows_the_precisions_that_are_wanted() -> None:
+    models = replace(huge("a"), bits=16), replace(huge("b"), bits=16)
+    small, large = (
+        Lineup(models, make_backends, precisions=wanted).fit(models).needed_bytes
+        for wanted in (("int4",), ("float32",))
+    )
+    assert 4 * small < large
+
+
 async def test_what_the_present_models_hold_counts_as_free(lineup: Lineup) -> None:
     fit = lineup.fit((model("a"), huge("c")))
     assert fit.per_model[1][0] == "C"

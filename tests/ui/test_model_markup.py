@@ -14,6 +14,7 @@ from backends.client import Endpoint
 from backends.hub import Download
 from backends.memory import DoesNotFit, Fit
 from backends.specs import resolve
+from backends.supervisor import ModelServer
 from db import Language
 from ui import model_markup
 from ui.language import Texts, texts_in
@@ -104,6 +105,11 @@ def test_a_download_shows_bytes_of_the_total_speed_and_time_left(
     assert "ModelScope ZhipuAI/ChatGLM-6B-Int4" in html
     assert 'value="0.500"' in html
     assert (t("time_left", time=left) in html) if left else ("None" not in html)
+
+
+def test_a_local_model_shows_its_threads(t: Texts) -> None:
+    assert t("threads", n=3) in states(t, ModelServer(QWEN, threads=3))
+    assert t("threads", n=1) not in states(t, Told(QWEN))
 
 
 def test_a_failure_shows_its_reason_and_the_restarts_and_no_bar(t: Texts) -> None:

@@ -88,6 +88,7 @@ def test_weights_that_do_not_fit_make_the_server_say_why(tmp_path: Path) -> None
         ("--model", str(Path(__file__).parent)),
         ("--model", "http://127.0.0.1:1/v1#x"),
         ("--model", str(CHATGLM), "--host", "203.0.113.1"),
+        ("--model", str(CHATGLM), "--precision", "int3"),
     ],
 )
 def test_what_can_not_be_served_ends_with_one_message(options: tuple[str, ...]) -> None:
@@ -117,7 +118,7 @@ def test_help_explains_every_option() -> None:
     process = start_server("--help")
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 0
-    for option in ("--model", "--host", "--port", "--threads", "--watch-parent", "--queue"):
+    for option in ("--model", "--host", "--port", "--threads", "--watch-parent", "--precision"):
         assert option in out
 
 
@@ -126,7 +127,7 @@ def test_the_health_of_a_ready_server_carries_what_only_the_files_told() -> None
         server.wait_until_ready()
         _, health = server.get("/health")
     assert health["checkpoint"] == vars(read_checkpoint(CHATGLM)) | {"folder": str(CHATGLM)}
-    assert health["precision"] == "float32"
+    assert (health["precision"], health["threads"]) == ("float32", 1)
 
 
 def test_a_precision_that_the_weights_do_not_allow_is_named_with_those_they_do() -> None:
@@ -134,6 +135,20 @@ def test_a_precision_that_the_weights_do_not_allow_is_named_with_those_they_do()
         status, health = server.wait_until_loaded()
     assert status == 500
     assert "possible: float32, bfloat16" in health["error"]
+
+
+def test_of_several_precisions_the_first_that_the_weights_allow_is_taken() -> None:
+    with running_server(CHATGLM, "--precision", "int8,bfloat16,float32") as server:
+        server.wait_until_ready()
+        assert server.get("/health")[1]["precision"] == "bfloat16"
+
+
+def test_the_log_of_a_ready_server_says_with_what_it_computes() -> None:
+    with running_server(CHATGLM) as server:
+        server.wait_until_ready()
+        server.process.terminate()
+        _, log = server.process.communicate(timeout=10)
+    assert "is ready: float32, threads: 1" in log
 
 
 def test_what_needs_more_memory_than_is_free_is_not_loaded_unless_forced(tmp_path: Path) -> None:
