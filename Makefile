@@ -3,6 +3,7 @@
 # make check  lint, format, types           make fix     mend what can be mended by itself
 # make bench  cost of the app beside the bare model server, in ratios (not in CI)
 # make bench-weights  the published pair at full size, random weights: load seconds, memory (not in CI)
+# make bench-peers  decode and first token beside llama.cpp and chatglm.cpp, built here (not in CI)
 # make crash  kill -9 straight after "saved", 200 times (not in CI)
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -15,7 +16,7 @@ ARGS   ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: run test check fix bench bench-weights crash clean
+.PHONY: run test check fix bench bench-weights bench-peers crash clean
 
 run: $(VENV)/.run
 	$(BIN)/python app.py serve $(ARGS)
@@ -38,6 +39,9 @@ bench: $(VENV)/.dev
 
 bench-weights: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.weights $(ARGS)
+
+bench-peers: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.peers --out build/peers/report $(ARGS)
 
 crash: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.crash $(ARGS)
