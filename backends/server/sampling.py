@@ -1,7 +1,7 @@
 """Chooses the next token from a row of logits.
 
-Each request has a ``Sampler`` with its own random numbers, one a token, so its answer depends on
-its seed alone and not on what else is in the batch. Knows no text and no network.
+Each request has a ``Sampler`` with its own random numbers, so its answer depends on its seed alone
+and not on what else is in the batch. Knows no text and no network.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ Row = NDArray[np.float32]
 
 # Dividing by less would leave the range of float32; the likeliest token has all weight anyway.
 _GREEDY_BELOW = 1e-5
+# Below such a share of all, drawing until it is met takes longer than sorting.
+_RARELY_INSIDE = 0.5
 _BLOCK = 1024  # of running sums
 _ROWS = 16  # of the rectangle whose columns' highest scores bound the highest of all
 
@@ -75,7 +77,7 @@ class Sampler:
         if self._settings.temperature < _GREEDY_BELOW:
             token = int(scores.argmax())
         else:
-            token = _draw(*_weighed(scores, self._settings), self._random.random())
+            token = _drawn(scores, self._settings, self._random)
         self._said[token] = True
         return token
 
@@ -122,23 +124,21 @@ def probabilities(scores: Row, settings: SamplingSettings) -> Row:
     Ties at the border of top-k stay in, as in transformers.
     """
     ids, weights = _weighed(scores.copy(), settings)
+    _leave_nucleus(weights, settings.top_p)
     shares = np.zeros_like(scores)
     shares[ids] = weights / weights.sum()
     return shares
 
 
 def _weighed(scores: Row, settings: SamplingSettings) -> tuple[NDArray[np.intp] | slice, Row]:
-    """Ids and, in proportion, their probabilities; overwrites ``scores``."""
+    """Ids and, in proportion, their probabilities before top-p; overwrites ``scores``."""
     ids: NDArray[np.intp] | slice = slice(None)
     if 0 < settings.top_k < len(scores):
         ids = _likeliest(scores, settings.top_k)
         scores = scores[ids]
     scores -= scores.max()
     scores /= settings.temperature
-    weights = np.exp(scores, out=scores)
-    if settings.top_p < 1:
-        _leave_nucleus(weights, settings.top_p)
-    return ids, weights
+    return ids, np.exp(scores, out=scores)
 
 
 def _likeliest(scores: Row, count: int) -> NDArray[np.intp]:
@@ -158,6 +158,8 @@ def _likeliest(scores: Row, count: int) -> NDArray[np.intp]:
 
 def _leave_nucleus(weights: Row, top_p: float) -> None:
     """Leaves the most with a share of ``top_p`` together, at least one; of equals the first."""
+    if top_p >= 1:
+        return
     total = float(weights.sum(dtype=np.float64))
     # All with less than this have together less than 1 - top_p: none of them is needed, and most
     # of a vocabulary needn't be sorted.
@@ -171,10 +173,30 @@ def _leave_nucleus(weights: Row, top_p: float) -> None:
     weights[equals[needed - above :]] = 0
 
 
-def _draw(ids: NDArray[np.intp] | slice, weights: Row, point: float) -> int:
-    """The id at a point from 0 to 1; in the order of ids, so that rounding swaps none of them."""
-    place = _first_beyond(weights, point * float(weights.sum(dtype=np.float64)))
-    return place if isinstance(ids, slice) else int(ids[place])
+def _drawn(scores: Row, settings: SamplingSettings, random: np.random.Generator) -> int:
+    """An id by the distribution of ``probabilities``; overwrites ``scores``.
+
+    In the order of ids, so that rounding swaps none of them.
+    """
+    ids, weights = _weighed(scores, settings)
+    enough = settings.top_p
+    if enough < _RARELY_INSIDE:
+        _leave_nucleus(weights, enough)
+        enough = 1.0
+    total = float(weights.sum(dtype=np.float64))
+    while True:
+        place = _first_beyond(weights, random.random() * total)
+        # To draw again what lies outside gives the same distribution, and sorts nothing: a
+        # vocabulary of 152k takes 0.4 ms instead of up to 1.8.
+        if enough >= 1 or _share_before(weights, place) < enough * total:
+            return place if isinstance(ids, slice) else int(ids[place])
+
+
+def _share_before(weights: Row, place: int) -> float:
+    """The sum of all that are more than the one at a place, or as much and before it."""
+    weight = weights[place]
+    more = float(weights[weights > weight].sum(dtype=np.float64))
+    return more + float(weight) * int(np.count_nonzero(weights[:place] == weight))
 
 
 def _first_beyond(weights: Row, point: float) -> int:

@@ -136,7 +136,8 @@ class TransformersNetwork(nn.Module):
     def context(self) -> int:
         """How many tokens a sequence may have."""
         said = (getattr(self.model.config, key, None) for key in CONTEXT_KEYS)
-        return next((value for value in said if isinstance(value, int) and value > 0), _CONTEXT)
+        most = next((value for value in said if isinstance(value, int) and value > 0), _CONTEXT)
+        return min(most, _first_context(self.model.config) or most)
 
     def new_cache(self) -> TransformersCache:
         """An empty cache for one sequence."""
@@ -195,6 +196,17 @@ class TransformersNetwork(nn.Module):
         if span.cache is not None:
             span.cache.token_ids.extend(span.token_ids)
         return logits if self._selects else logits[keep]
+
+
+def _first_context(config: PreTrainedConfig) -> Any:
+    """How many tokens keep their angles whatever follows, where more change those of the first.
+
+    A prompt in pieces, or one that goes on from a stored one, would mix both kinds.
+    """
+    said = getattr(config, "rope_parameters", None)
+    if isinstance(said, dict) and said.get("rope_type") in ("longrope", "dynamic"):
+        return said.get("original_max_position_embeddings")
+    return None
 
 
 def possible_precisions(folder: Path) -> tuple[str, ...]:

@@ -79,7 +79,7 @@ def load_network(
         precision: one of ``possible_precisions``.
         progress: is told of the stages "weights" and "converting".
         adapter: there is none for this family.
-        threads: how many compute; None: torch decides.
+        threads: how many compute; None: as many as there are cores.
 
     Raises:
         CheckpointError: something is missing, damaged or not supported.

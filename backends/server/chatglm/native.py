@@ -15,6 +15,7 @@ from backends.server.batch import Span
 from backends.server.chatglm import places
 from backends.server.chatglm.config import RESIDUAL_SCALE, ChatGLMConfig
 from backends.server.native import (
+    Angles,
     HeadPlaces,
     LayerNames,
     Names,
@@ -117,8 +118,6 @@ _NAMES = Names(
 )
 
 
-def _angles(config: ChatGLMConfig) -> NDArray[np.float32]:
+def _angles(config: ChatGLMConfig) -> Angles:
     # Both positions are at most the context's length.
-    index = np.arange(config.max_sequence_length + 1, dtype=np.float32)
-    angles = index[:, None] * places.frequencies(config)
-    return np.concatenate((np.cos(angles), np.sin(angles)), axis=1)
+    return Angles(places.frequencies(config), config.max_sequence_length + 1)

@@ -72,7 +72,7 @@ class HeadShape:
     @property
     def fits(self) -> bool:
         """Whether kernels can be written for it."""
-        return self.size % GROUP == 0 and self.half % 8 == 0
+        return self.size % GROUP == 0 and self.half % min(LANES, self.half) == 0
 
     @property
     def cos_sin_width(self) -> int:

@@ -35,7 +35,7 @@ class Level:
 
 # Best first. F16C converts float16, which keys, values and scales are stored in.
 LEVELS = (
-    Level("avx512-vnni", ("avx512f", "avx512bw", "avx512vl", "avx512vnni", "f16c"), (12, 4, 1)),
+    Level("avx512-vnni", ("avx512f", "avx512bw", "avx512vl", "avx512vnni", "f16c"), (8, 4, 2, 1)),
     Level("avx-vnni", ("avx2", "fma", "f16c", "avxvnni"), (3, 1)),
     Level("avx2", ("avx2", "fma", "f16c"), (3, 1)),
 )

@@ -1,6 +1,6 @@
 """Turns written kernels into machine code of this process.
 
-Takes a fifth of a second, keeps nothing on disk and needs no compiler: LLVM comes with llvmlite.
+Takes a third of a second, keeps nothing on disk and needs no compiler: LLVM comes with llvmlite.
 """
 
 from __future__ import annotations
@@ -46,7 +46,6 @@ class MachineCode:
         tuning.loop_vectorization = tuning.slp_vectorization = tuning.loop_unrolling = False
         passes = llvm.create_pass_builder(machine, tuning)
         passes.getModulePassManager().run(parsed, passes)
-        self.assembly: Callable[[], str] = lambda: machine.emit_assembly(parsed)
         self._engine = llvm.create_mcjit_compiler(parsed, machine)
         self._engine.finalize_object()
 

@@ -210,9 +210,8 @@ class _Product:
         totals = [function.variable(zero) for _ in rows]
         with function.loop(0, self.rounded.groups) as group:
             packed = self.weights.at(group * self.form.group_bytes)
-            if count == 1:
-                for line in range(0, self.form.group_bytes, 64):
-                    packed.prefetch(_AHEAD + line)
+            for line in range(0, self.form.group_bytes, _PANEL_BYTES):
+                packed.prefetch(_AHEAD + line)
             sums = self._group(packed, rows, group)
             scale = (
                 self.scales.load(vector(F16), group * LANES).to(F32) if self.form.grouped else None

@@ -6,8 +6,9 @@ of a ``workspace``. ``network`` gives that the face of any other network. Import
 a packed file has to be made.
 """
 
+from backends.server.native.angles import Angles
 from backends.server.native.decoder import HeadPlaces, Shape
 from backends.server.native.network import NativeNetwork
 from backends.server.native.packed import LayerNames, Names, PackedDecoder
 
-__all__ = ["HeadPlaces", "LayerNames", "Names", "NativeNetwork", "PackedDecoder", "Shape"]
+__all__ = ["Angles", "HeadPlaces", "LayerNames", "Names", "NativeNetwork", "PackedDecoder", "Shape"]

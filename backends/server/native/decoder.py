@@ -11,7 +11,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.server.kernels import HeadShape, Weights, panel_count
+from backends.server.kernels import LANES, HeadShape, Weights, panel_count
+from backends.server.native.angles import Angles
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +43,7 @@ class Matrix:
     @property
     def width(self) -> int:
         """Floats in a row of its product."""
-        return len(self.bias)
-
-    @property
-    def nbytes(self) -> int:
-        """What one product reads of memory."""
-        return self.weights.nbytes + self.scales.nbytes
+        return LANES * self.panels
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +143,7 @@ class Decoder:
         layers: in their order.
         final_norm: before the head.
         head: makes logits; often the table.
-        angles: for each position the cosines, then the sines, float32.
+        angles: by which positions turn queries and keys.
     """
 
     shape: Shape
@@ -155,15 +151,10 @@ class Decoder:
     layers: tuple[Layer, ...]
     final_norm: Norm
     head: Matrix
-    angles: NDArray[np.float32]
+    angles: Angles
 
     @property
     def forms(self) -> frozenset[Weights]:
         """How its matrices are packed."""
         matrices = [matrix for layer in self.layers for matrix in layer.matrices]
         return frozenset(matrix.form for matrix in (*matrices, self.table, self.head))
-
-    @property
-    def step_bytes(self) -> int:
-        """What one token reads of the weights."""
-        return sum(m.nbytes for layer in self.layers for m in layer.matrices) + self.head.nbytes

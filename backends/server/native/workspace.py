@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,6 +121,7 @@ class Workspace:
             past = part.cache.length
             self._ids[rows] = part.token_ids
             self._positions[:, rows] = part.positions
+            self._decoder.angles.reach(int(part.positions.max()))
             self._caches[rows] = part.cache.address
             self._rooms[rows] = part.cache.room
             self._slots[rows] = np.arange(past, past + number)
@@ -247,7 +247,7 @@ class Workspace:
             "key_step": places.key_step,
             "value": places.value,
             "value_step": places.key_step,
-            "angles": self._decoder.angles,
+            "angles": self._decoder.angles.table,
             "positions": self._positions,
             "stride": self.rows,
             "slots": self._slots,
@@ -279,6 +279,3 @@ class Workspace:
 
 def _product_name(matrix: Matrix) -> str:
     return f"product_{matrix.form.name}"
-
-
-__all__ = ["Any", "Part", "Workspace"]

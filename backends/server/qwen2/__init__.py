@@ -65,7 +65,7 @@ def load_network(
         precision: one of ``possible_precisions``.
         progress: is told of the stages "weights" and "converting".
         adapter: a LoRA adapter's folder, which is merged into the weights.
-        threads: how many compute; None: torch decides.
+        threads: how many compute; None: as many as there are cores.
 
     Raises:
         CheckpointError: something is missing, damaged or doesn't fit the config.

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from backends.server import kernels
 from backends.server.batch import Span, common_prefix
 from backends.server.native import (
+    Angles,
     HeadPlaces,
     LayerNames,
     Names,
@@ -123,8 +124,6 @@ def _layer_names(number: int) -> LayerNames:
     )
 
 
-def _angles(config: Qwen2Config) -> NDArray[np.float32]:
+def _angles(config: Qwen2Config) -> Angles:
     frequencies = config.rotary.frequencies(config.head_dim)
-    angles = np.arange(config.max_position_embeddings, dtype=np.float32)[:, None] * frequencies
-    scale = np.float32(config.rotary.scale)
-    return np.concatenate((np.cos(angles) * scale, np.sin(angles) * scale), axis=1)
+    return Angles(frequencies, config.max_position_embeddings, config.rotary.scale)

@@ -257,3 +257,14 @@ def test_settings_take_over_what_is_given_and_known() -> None:
     settings = SamplingSettings(temperature=0.5, top_k=7)
     changed = settings.overridden({"temperature": 0, "top_k": None, "eos_token_id": 5})
     assert changed == SamplingSettings(temperature=0, top_k=7)
+
+
+@pytest.mark.parametrize("top_p", [0.2, 0.5, 0.6, 0.8, 0.95])
+@pytest.mark.parametrize("spread", [0.0, 0.5, 3.0])
+def test_draws_follow_the_shares_that_top_p_leaves(top_p: float, spread: float) -> None:
+    logits = np.random.default_rng(1).normal(0, spread, 12).astype(np.float32)
+    sampler = Sampler(SamplingSettings(top_p=top_p, seed=3), Vocabulary.of(12, range(12)))
+    shares = sampler.shares(logits)
+    draws = np.bincount([sampler.sample(logits) for _ in range(6000)], minlength=12) / 6000
+    assert (draws > 0).tolist() == (shares > 0).tolist()
+    np.testing.assert_allclose(draws, shares, atol=0.03)

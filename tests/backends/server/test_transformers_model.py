@@ -391,3 +391,16 @@ def test_weights_are_computed_in_float32_whatever_they_are_stored_in(tmp_path: P
     save_file({n: t.half() for n, t in state.items()}, folder / "model.safetensors")
     model = load_model(folder)
     assert {p.dtype for p in module_of(model).parameters()} == {torch.float32}
+
+
+def test_a_context_ends_where_more_tokens_would_change_the_angles_of_the_first(
+    tmp_path: Path,
+) -> None:
+    stretched = {
+        "rope_type": "longrope",
+        "rope_theta": 10_000.0,
+        "short_factor": [1.0] * 6,
+        "long_factor": [2.0] * 6,
+    }
+    folder = make(tmp_path, "phi3", rope_parameters=stretched, original_max_position_embeddings=64)
+    assert load_model(folder).context == 64

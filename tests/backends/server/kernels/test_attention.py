@@ -8,7 +8,14 @@ from backends.server.kernels import BLOCK, LANES, TILE, Argument, HeadShape, Ker
 from tests.backends.server.kernels.conftest import Compiled
 from tests.backends.server.kernels.steps import RoundedRows, run
 
-SHAPES = (HeadShape(32), HeadShape(32, 2), HeadShape(64), HeadShape(128, 2), HeadShape(96))
+SHAPES = (
+    HeadShape(32),
+    HeadShape(32, 2),
+    HeadShape(64),
+    HeadShape(128, 2),
+    HeadShape(96),
+    HeadShape(64, 4),
+)
 LAYERS = 2
 
 
@@ -249,5 +256,7 @@ def _expected(sequences: Sequences, seen: NDArray[np.int32]) -> NDArray[np.float
 def test_heads_that_vectors_can_not_hold_do_not_fit() -> None:
     assert all(shape.fits for shape in SHAPES)
     assert not HeadShape(48).fits
+    assert not HeadShape(96, 2).fits
+    assert not HeadShape(160, 2).fits
     assert not HeadShape(20).fits
-    assert not HeadShape(32, 4).fits
+    assert HeadShape(32, 4).fits

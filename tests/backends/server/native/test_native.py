@@ -184,7 +184,7 @@ def test_a_copied_prefix_goes_on_like_the_original(model: ChatModel, prompts: Pr
 
 def test_only_the_rows_that_are_wanted_get_logits(model: ChatModel, prompts: Prompts) -> None:
     network, length = native_of(model), len(prompts.long)
-    batch = FlatBatch.of([prompts.long, prompts.short], rows=[0, 550, length - 1, length + 4])
+    batch = FlatBatch.of([prompts.long, prompts.short], rows=[length + 4, 0, 550, length - 1, 0])
     whole = np.concatenate([model.logits(prompts.long), model.logits(prompts.short)])
     np.testing.assert_array_equal(network.step(batch), whole[list(batch.rows or ())])
 
