@@ -19,8 +19,8 @@ from backends.server.chat_template import ChatTemplate
 from backends.server.conversation import MessageLike, read_conversation
 from backends.server.errors import CheckpointError, ConversationError, SequenceError
 from backends.server.generation_config import read_stop_ids
-from backends.server.stored_tokenizer import read_tokenizer
 from backends.server.text_encoder import TextEncoder, any_of, control_tokens
+from backends.server.tokenizer_files import read_tokenizer
 from backends.server.weights import read_json
 
 _REPLACEMENT = "\ufffd"

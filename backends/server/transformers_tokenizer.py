@@ -1,6 +1,6 @@
 """Reads a tokenizer with transformers, for the types whose files transformers changes in its way.
 
-Executes no code from a checkpoint. Which folders need it, ``stored_tokenizer`` says.
+Executes no code from a checkpoint. Which folders need it, ``tokenizer_files`` says.
 """
 
 from __future__ import annotations

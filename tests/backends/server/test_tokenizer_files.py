@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from backends.server.errors import CheckpointError
-from backends.server.stored_tokenizer import StoredTokenizer, read_tokenizer
+from backends.server.stored_tokenizer import StoredTokenizer
+from backends.server.tokenizer_files import read_tokenizer
 from backends.server.transformers_tokenizer import read_with_transformers
 from tests.backends.server.checkpoints import CONTROLS, make_qwen2
 from tests.backends.server.transformers_checkpoints import edit_json
@@ -169,7 +170,7 @@ def test_whatever_its_settings_it_is_read_as_transformers_reads_it(
 _READ = """
 import sys
 from pathlib import Path
-from backends.server.stored_tokenizer import read_tokenizer
+from backends.server.tokenizer_files import read_tokenizer
 for folder in sys.argv[1:]:
     assert read_tokenizer(Path(folder)).tokenizer.encode("fox").ids
 print([name for name in ("torch", "transformers") if name in sys.modules])
