@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from backends.server.linear import StoredMatrix
-from backends.server.packing import Part, packed_tensors
+from backends.server.packing import Entry, Part, packed_tensors
 from backends.server.quantising import PlainTensor, Quantised, QuantisedMatrix
 from backends.server.weights import Progress
 
@@ -52,8 +52,20 @@ def packed_state(
         CheckpointError: the file can't be written, or the tensors don't fit the network.
     """
     types = {name: tensor.dtype for name, tensor in network.state_dict().items()}
-    arrays = packed_tensors(folder, name, lambda: _plan(network, tensors()), progress)
+
+    def plan() -> Sequence[Part]:
+        return _plan(network, tensors())
+
+    arrays = packed_tensors(folder, name, plan, progress, layout=_layout(network))
     return {name: _mapped(array, types[name]) for name, array in arrays.items()}
+
+
+def _layout(network: nn.Module) -> Sequence[Entry]:
+    """What is in the file, which the network says without any tensors."""
+    return [
+        Entry(name, _NUMPY[target.dtype], tuple(target.shape))
+        for name, target in network.state_dict().items()
+    ]
 
 
 def _plan(network: nn.Module, tensors: Iterable[Quantised]) -> Sequence[Part]:

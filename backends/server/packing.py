@@ -1,14 +1,19 @@
 """Packed files: a checkpoint's tensors as they are computed with, made once and then mapped.
 
 They lie in the sub-folder ``twopane`` of the checkpoint, or in the cache folder where that can't be
-written. A file is trusted only if it is whole and was made of the files that are there now by this
-version; anything else is made anew. It gets its name when it is complete, so a conversion that is
-killed leaves nothing but a file that the next one removes. Two processes don't make the same file
-at once: the second waits.
+written. A file is trusted only if it is whole, was made of the files that are there now by this
+version, and holds exactly the tensors that are wanted; anything else is made anew. It gets its name
+when it is complete, so a conversion that is killed leaves nothing but a file that the next one
+removes. Two processes don't make the same file at once: the second waits.
 
 What a file's middle holds is compared by samples only: reading all of it would take longer than
-mapping it saves. Knows no network, no precision and no torch: what numpy has no type for (bfloat16)
-is stored as the whole numbers of its bits.
+mapping it saves. Nor is the digest a seal: whoever hands over a checkpoint with a packed file in it
+can put any numbers there, as in the checkpoint's own weights. They are only computed with, never
+used as places or sizes, so wrong ones make wrong answers and no more. What code relies on are the
+names, types, shapes and places of the tensors: those have to be the wanted ones, byte for byte.
+
+Knows no network, no precision and no torch: what numpy has no type for (bfloat16) is stored as the
+whole numbers of its bits.
 """
 
 from __future__ import annotations
@@ -23,7 +28,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -51,6 +55,7 @@ _LONGEST_HEADER = 100_000_000  # of the format
 _ALIGNMENT = 64
 # The format allows no gaps between tensors, so they are tensors themselves.
 _PADDING = "__padding__"
+_METADATA = "__metadata__"
 _TYPES: Mapping[str, np.dtype[Any]] = {
     "F32": np.dtype(np.float32),
     "F16": np.dtype(np.float16),
@@ -63,27 +68,65 @@ _TYPES: Mapping[str, np.dtype[Any]] = {
 }
 _TYPE_NAMES = {dtype: name for name, dtype in _TYPES.items()}
 # What reading garbage ends in.
-_UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    OverflowError,
+)
 
 
 @dataclass(frozen=True)
-class Part:
-    """One tensor of a packed file, made when it is written.
+class Entry:
+    """What one tensor of a packed file is, without what is in it.
 
     Attributes:
         dtype: one that the file's format and numpy both know, of 8 to 32 bits.
-        make: gives an array of that type and shape.
     """
 
     name: str
     dtype: DTypeLike
     shape: tuple[int, ...]
-    make: Callable[[], NDArray[Any]]
 
     @property
     def size_bytes(self) -> int:
         """Its length in the file."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    @property
+    def gap_bytes(self) -> int:
+        """What is missing behind it to a multiple of the alignment."""
+        return -self.size_bytes % _ALIGNMENT
+
+
+@dataclass(frozen=True)
+class Part(Entry):
+    """A tensor that is made when it is written.
+
+    Attributes:
+        make: gives an array of its type and shape.
+    """
+
+    make: Callable[[], NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What a file has to say of itself, and hold, to be trusted."""
+
+    metadata: Mapping[str, str]
+    layout: Sequence[Entry]
+
+    def matches(self, header: bytes, digest: str) -> bool:
+        """Whether a header says this, and that the file has this digest."""
+        return header == self.header(self.layout, digest)
+
+    def header(self, entries: Sequence[Entry], digest: str = _NO_DIGEST) -> bytes:
+        """The header of a file with these tensors."""
+        return _header({**self.metadata, _DIGEST: digest}, entries)
 
 
 def packed_tensors(
@@ -92,6 +135,7 @@ def packed_tensors(
     plan: Callable[[], Sequence[Part]],
     progress: Progress = no_progress,
     *,
+    layout: Sequence[Entry],
     huge_pages: bool = False,
 ) -> dict[str, NDArray[Any]]:
     """The tensors of a packed file, read-only; the file is made if it isn't there.
@@ -103,6 +147,7 @@ def packed_tensors(
         name: the file's name without suffix: whatever gives other tensors needs another name.
         plan: says what is in the file; called only if it has to be made.
         progress: is told of the stage "converting".
+        layout: what ``plan`` would say, but for the making; a file of other tensors isn't trusted.
         huge_pages: they are read into such where there is plenty of memory; else, and otherwise,
             they are mapped.
 
@@ -110,16 +155,17 @@ def packed_tensors(
         CheckpointError: the file can't be written anywhere, or the checkpoint is unusable.
     """
     metadata = {"twopane_version": _VERSION, "twopane_source": _revision(folder)}
+    wanted = _Wanted(metadata, layout)
     paths = [place / f"{name}.safetensors" for place in _places(folder)]
     for path in paths:
-        found = _read(path, metadata, huge_pages=huge_pages)
+        found = _read(path, wanted, huge_pages=huge_pages)
         if found is not None:
             return found
     failures = []
     for path in paths:
         try:
-            _make(path, metadata, plan, progress)
-            return _read_anew(path, metadata, huge_pages=huge_pages)
+            _make(path, wanted, plan, progress)
+            return _read_anew(path, wanted, huge_pages=huge_pages)
         except OSError as error:
             reason = error.strerror or str(error)
             logger.warning("No packed weights in %s: %s", path.parent, reason)
@@ -145,18 +191,16 @@ def _places(folder: Path) -> tuple[Path, Path]:
 
 
 def _read(
-    path: Path, metadata: Mapping[str, str], *, huge_pages: bool = False
+    path: Path, wanted: _Wanted, *, huge_pages: bool = False
 ) -> dict[str, NDArray[Any]] | None:
     """The tensors of a file that can be trusted; else None."""
     try:
         with path.open("rb") as file:
-            entries, start = _read_header(file)
-            if entries.pop("__metadata__") != {**metadata, _DIGEST: _digest(file)}:
+            header = _read_header(file)
+            if not wanted.matches(header, _digest(file)):
                 return None
-            size = os.fstat(file.fileno()).st_size - start
-            data = read_into_huge_pages(file, start, size) if huge_pages else None
-            if data is None:
-                data = _mapped(file, start)
+            data = _data(file, 8 + len(header), huge_pages=huge_pages)
+        entries = json.loads(header)
         return {name: _array(data, entry) for name, entry in entries.items() if _is_wanted(name)}
     except FileNotFoundError:
         return None
@@ -165,18 +209,21 @@ def _read(
         return None
 
 
-def _mapped(file: BinaryIO, start: int) -> NDArray[np.uint8]:
+def _data(file: BinaryIO, start: int, *, huge_pages: bool) -> NDArray[np.uint8]:
+    if huge_pages:
+        data = read_into_huge_pages(file, start, os.fstat(file.fileno()).st_size - start)
+        if data is not None:
+            return data
     mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     # A file that isn't in memory is read while other things are loaded.
     mapped.madvise(mmap.MADV_WILLNEED)
     return np.frombuffer(mapped, np.uint8, offset=start)
 
 
-def _read_header(file: BinaryIO) -> tuple[dict[str, Any], int]:
-    """The header of a safetensors file, and where the data behind it begins."""
+def _read_header(file: BinaryIO) -> bytes:
+    """The header of a safetensors file, without the length before it."""
     length = int.from_bytes(file.read(8), "little")
-    header: dict[str, Any] = json.loads(file.read(min(length, _LONGEST_HEADER)))
-    return header, 8 + length
+    return file.read(min(length, _LONGEST_HEADER))
 
 
 def _array(data: NDArray[np.uint8], entry: Mapping[str, Any]) -> NDArray[Any]:
@@ -185,14 +232,11 @@ def _array(data: NDArray[np.uint8], entry: Mapping[str, Any]) -> NDArray[Any]:
 
 
 def _is_wanted(name: str) -> bool:
-    return not name.startswith(_PADDING)
+    return name != _METADATA and not name.startswith(_PADDING)
 
 
 def _make(
-    path: Path,
-    metadata: Mapping[str, str],
-    plan: Callable[[], Sequence[Part]],
-    progress: Progress,
+    path: Path, wanted: _Wanted, plan: Callable[[], Sequence[Part]], progress: Progress
 ) -> None:
     """Writes a file, unless another process does meanwhile.
 
@@ -203,77 +247,74 @@ def _make(
     with FileLock(path.with_suffix(".lock")):
         for left in path.parent.glob(f"{path.name}.*.partial"):
             left.unlink()
-        if _read(path, metadata) is not None:
+        if _read(path, wanted) is not None:
             return
         temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
         try:
             with temporary.open("wb+") as file:
-                _write(file, metadata, list(_padded(plan())), progress)
+                _write(file, wanted, plan(), progress)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
         _sync_folder(path.parent)
 
 
-def _read_anew(
-    path: Path, metadata: Mapping[str, str], *, huge_pages: bool
-) -> dict[str, NDArray[Any]]:
+def _read_anew(path: Path, wanted: _Wanted, *, huge_pages: bool) -> dict[str, NDArray[Any]]:
     """The tensors of a file that was made just now.
 
     Raises:
         OSError: it can't be trusted.
     """
-    found = _read(path, metadata, huge_pages=huge_pages)
+    found = _read(path, wanted, huge_pages=huge_pages)
     if found is None:
         raise OSError(errno.EIO, "what was written there reads differently")
     return found
 
 
-def _padded(parts: Iterable[Part]) -> Iterator[Part]:
-    """The parts, each behind a multiple of the alignment."""
-    for number, part in enumerate(parts):
-        yield part
-        missing = -part.size_bytes % _ALIGNMENT
-        if missing:
-            make = partial(np.zeros, missing, np.uint8)
-            yield Part(f"{_PADDING}{number}", np.uint8, (missing,), make)
-
-
-def _write(
-    file: BinaryIO, metadata: Mapping[str, str], parts: Sequence[Part], progress: Progress
-) -> None:
-    total = sum(part.size_bytes for part in parts)
+def _write(file: BinaryIO, wanted: _Wanted, parts: Sequence[Part], progress: Progress) -> None:
+    header = wanted.header(parts)
+    if header != wanted.header(wanted.layout):
+        raise ValueError("the plan is another than its layout")
+    total = sum(part.size_bytes + part.gap_bytes for part in parts)
     free = shutil.disk_usage(file.name).free
     if free < total:
         shortage = f"{total / 1e9:.3f} GB are needed, {free / 1e9:.3f} GB are free"
         raise OSError(errno.ENOSPC, shortage)
-    file.write(_header(metadata, parts))
+    file.write(len(header).to_bytes(8, "little") + header)
     done = 0
     for part in parts:
         progress("converting", done / total)
         # Refuses another type or size than was planned.
         made = part.make().astype(part.dtype, order="C", casting="no", copy=False)
         file.write(made.reshape(part.shape).data)
-        done += part.size_bytes
+        file.write(bytes(part.gap_bytes))
+        done += part.size_bytes + part.gap_bytes
     _write_digest(file)
     os.fsync(file.fileno())
     progress("converting", 1.0)
 
 
-def _header(metadata: Mapping[str, str], parts: Sequence[Part]) -> bytes:
+def _header(metadata: Mapping[str, str], entries: Iterable[Entry]) -> bytes:
     """The header of a safetensors file, padded so that the data behind it is aligned."""
-    entries: dict[str, object] = {"__metadata__": {**metadata, _DIGEST: _NO_DIGEST}}
+    described: dict[str, object] = {_METADATA: metadata}
     end = 0
-    for part in parts:
-        start, end = end, end + part.size_bytes
-        entries[part.name] = {
-            "dtype": _TYPE_NAMES[np.dtype(part.dtype)],
-            "shape": part.shape,
+    for entry in _with_gaps(entries):
+        start, end = end, end + entry.size_bytes
+        described[entry.name] = {
+            "dtype": _TYPE_NAMES[np.dtype(entry.dtype)],
+            "shape": entry.shape,
             "data_offsets": (start, end),
         }
-    text = json.dumps(entries).encode()
-    text += b" " * (-(8 + len(text)) % _ALIGNMENT)
-    return len(text).to_bytes(8, "little") + text
+    text = json.dumps(described).encode()
+    return text + b" " * (-(8 + len(text)) % _ALIGNMENT)
+
+
+def _with_gaps(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """The tensors, each behind a multiple of the alignment."""
+    for number, entry in enumerate(entries):
+        yield entry
+        if entry.gap_bytes:
+            yield Entry(f"{_PADDING}{number}", np.uint8, (entry.gap_bytes,))
 
 
 def _write_digest(file: BinaryIO) -> None:

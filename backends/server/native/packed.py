@@ -25,6 +25,7 @@ from backends.server.kernels import (
     panel_bytes,
     panel_count,
 )
+from backends.server.native.angles import Angles
 from backends.server.native.decoder import Decoder, Layer, Matrix, Norm, Shape
 from backends.server.packing import Part, packed_tensors
 from backends.server.weights import Progress
@@ -179,7 +180,7 @@ class PackedDecoder:
         folder: Path,
         name: str,
         tensors: Callable[[], Iterable[Quantised]],
-        angles: NDArray[np.float32],
+        angles: Angles,
         progress: Progress,
     ) -> Decoder:
         """The network, mapped.
@@ -196,10 +197,11 @@ class PackedDecoder:
         """
 
         def plan() -> Sequence[Part]:
-            by_name = {tensor.name: tensor for tensor in tensors()}
-            return [part for one in self._plans() for part in one.parts(by_name)]
+            return self._parts({tensor.name: tensor for tensor in tensors()})
 
-        arrays = packed_tensors(folder, name, plan, progress, huge_pages=True)
+        # Parts know what they are before there is anything to make them of.
+        layout = self._parts({})
+        arrays = packed_tensors(folder, name, plan, progress, layout=layout, huge_pages=True)
         table = self._table.mapped(arrays)
         return Decoder(
             self._shape,
@@ -209,6 +211,10 @@ class PackedDecoder:
             self._head.mapped(arrays) if self._head else table,
             angles,
         )
+
+    def _parts(self, tensors: Tensors) -> list[Part]:
+        """What is in the file; each part is made of the tensors when it is written."""
+        return [part for one in self._plans() for part in one.parts(tensors)]
 
     def _plans(self) -> Iterator[_MatrixPlan | _NormPlan]:
         yield self._table

@@ -9,9 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from backends.server.packing import Part, packed_tensors
+from backends.server.packing import Entry, Part, packed_tensors
 
 NAME = "form"
+LAYOUT = (
+    Entry("doubled", np.float32, (8,)),
+    Entry("odd", np.int8, (3, 1)),
+    Entry("bytes", np.uint8, (2, 4)),
+)
 
 
 def make_checkpoint(folder: Path) -> Path:
@@ -42,7 +47,11 @@ class Packer:
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         return packed_tensors(
-            self.folder, NAME, self.plan, lambda stage, done: self.progress.append((stage, done))
+            self.folder,
+            NAME,
+            self.plan,
+            lambda stage, done: self.progress.append((stage, done)),
+            layout=LAYOUT,
         )
 
     def assert_right(self, times: int) -> None:

@@ -1,12 +1,13 @@
 """Packed files: made once, mapped from then on, and never trusted unless whole and up to date."""
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 from backends.checkpoint import read_checkpoint
 from backends.server import load_model
 from backends.server.errors import CheckpointError
-from backends.server.packing import Part, packed_tensors
+from backends.server.packing import Entry, Part, _digest, packed_tensors
 from tests.backends.server.chatglm_checkpoints import copy_golden
 from tests.backends.server.packer import NAME, Packer, make_checkpoint
 
@@ -63,8 +64,9 @@ def test_every_tensor_begins_at_a_cache_line_and_can_not_be_written(folder: Path
 def test_a_tensor_that_is_another_than_planned_is_not_written(
     folder: Path, made: NDArray[Any]
 ) -> None:
+    parts = [Part("a", np.float32, (2,), lambda: made)]
     with pytest.raises((TypeError, ValueError)):
-        packed_tensors(folder, NAME, lambda: [Part("a", np.float32, (2,), lambda: made)])
+        packed_tensors(folder, NAME, lambda: parts, layout=parts)
     assert not _packed(folder).exists()
 
 
@@ -151,6 +153,146 @@ def test_a_file_that_is_damaged_or_another_is_made_anew(folder: Path, damage: ob
     packer.assert_right(times=2)
 
 
+_WEIGHTS = np.arange(128, dtype=np.float32).reshape(8, 16)
+_BIAS = np.arange(3, dtype=np.float32)
+_LAYOUT = [Entry("weight", np.float32, (8, 16)), Entry("bias", np.float32, (3,))]
+
+
+def _parts(**arrays: NDArray[Any]) -> list[Part]:
+    return [Part(name, one.dtype, one.shape, one.copy) for name, one in arrays.items()]
+
+
+def _pack(folder: Path, parts: Sequence[Part], **options: Any) -> tuple[dict[str, Any], bool]:
+    """What is packed, and whether the file was made for it."""
+    stages: list[str] = []
+    layout = options.pop("layout", _LAYOUT)
+    tensors = packed_tensors(
+        folder,
+        NAME,
+        lambda: parts,
+        lambda stage, _done: stages.append(stage),
+        layout=layout,
+        **options,
+    )
+    return tensors, "converting" in stages
+
+
+def _assert_made_anew(folder: Path, **options: Any) -> None:
+    """Makes sure that a file isn't trusted, but one that is made in its place."""
+    for is_made in (True, False):
+        tensors, made = _pack(folder, _parts(weight=_WEIGHTS, bias=_BIAS), **options)
+        assert made == is_made
+        assert list(tensors) == ["weight", "bias"]
+        np.testing.assert_array_equal(tensors["weight"], _WEIGHTS, strict=True)
+        np.testing.assert_array_equal(tensors["bias"], _BIAS, strict=True)
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        {"weight": _WEIGHTS[:1], "bias": _BIAS},
+        {"weight": _WEIGHTS, "bias": np.zeros(1_000_000, np.float32)},
+        {"weight": _WEIGHTS.T, "bias": _BIAS},
+        {"weight": _WEIGHTS.reshape(-1), "bias": _BIAS},
+        {"weight": _WEIGHTS.astype(np.int32), "bias": _BIAS},
+        {"weight": _WEIGHTS.astype(np.float16), "bias": _BIAS},
+        {"weight": _WEIGHTS},
+        {"weight": _WEIGHTS, "bias": _BIAS, "more": _BIAS},
+        {"weight": _WEIGHTS, "Bias": _BIAS},
+        {"bias": _BIAS, "weight": _WEIGHTS},
+        {},
+    ],
+)
+@pytest.mark.parametrize("huge_pages", [False, True])
+def test_a_file_of_other_tensors_is_made_anew_though_its_digest_is_right(
+    folder: Path, others: dict[str, NDArray[Any]], huge_pages: bool
+) -> None:
+    parts = _parts(**others)
+    assert _pack(folder, parts, layout=parts)[1]
+    assert not _pack(folder, parts, layout=parts)[1]
+    _assert_made_anew(folder, huge_pages=huge_pages)
+
+
+def _forge(path: Path, change: Callable[[bytes], bytes]) -> None:
+    """Changes a file's bytes and makes its digest right again, as anybody could."""
+    before = _stated_digest(path)
+    path.write_bytes(change(path.read_bytes()))
+    with path.open("rb") as file:
+        digest = _digest(file)
+    path.write_bytes(path.read_bytes().replace(before, digest.encode()))
+
+
+def _stated_digest(path: Path) -> bytes:
+    whole = path.read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    metadata = json.loads(whole[8 : 8 + length])["__metadata__"]
+    return str(metadata["twopane_digest"]).encode()
+
+
+def _with_a_longer_header(whole: bytes) -> bytes:
+    """Whose data isn't aligned."""
+    length = int.from_bytes(whole[:8], "little")
+    return (length + 1).to_bytes(8, "little") + whole[8 : 8 + length] + b" " + whole[8 + length :]
+
+
+def _with_data_elsewhere(whole: bytes) -> bytes:
+    return whole.replace(b"[0, 512]", b"[1, 513]")
+
+
+def _with_data_in_each_other(whole: bytes) -> bytes:
+    return whole.replace(b"[512, 524]", b"[500, 512]")
+
+
+def _with_an_endless_header(whole: bytes) -> bytes:
+    return b"\xff" * 8 + whole[8:]
+
+
+def _without_the_last_tensor(whole: bytes) -> bytes:
+    return whole[:-64]
+
+
+def _without_the_last_number(whole: bytes) -> bytes:
+    return whole[:-55]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _with_a_longer_header,
+        _with_data_elsewhere,
+        _with_data_in_each_other,
+        _with_an_endless_header,
+        _without_the_last_tensor,
+        _without_the_last_number,
+    ],
+)
+@pytest.mark.parametrize("huge_pages", [False, True])
+def test_a_file_whose_data_lie_elsewhere_is_made_anew_though_its_digest_is_right(
+    folder: Path, change: Callable[[bytes], bytes], huge_pages: bool
+) -> None:
+    parts = _parts(weight=_WEIGHTS, bias=_BIAS)
+    _pack(folder, parts)
+    whole = _packed(folder).read_bytes()
+    _forge(_packed(folder), lambda whole: whole)
+    assert _packed(folder).read_bytes() == whole
+    _forge(_packed(folder), change)
+    assert _packed(folder).read_bytes() != whole
+    _assert_made_anew(folder, huge_pages=huge_pages)
+
+
+@pytest.mark.parametrize("huge_pages", [False, True])
+def test_a_file_that_was_cut_short_is_made_anew(folder: Path, huge_pages: bool) -> None:
+    _pack(folder, _parts(weight=_WEIGHTS, bias=_BIAS))
+    _cut_in_half(_packed(folder))
+    _assert_made_anew(folder, huge_pages=huge_pages)
+
+
+def test_a_plan_that_is_another_than_its_layout_is_not_written(folder: Path) -> None:
+    with pytest.raises(ValueError, match="layout"):
+        _pack(folder, _parts(weight=_WEIGHTS))
+    assert not _packed(folder).exists()
+
+
 def test_a_left_over_of_a_killed_conversion_is_removed(folder: Path) -> None:
     left = _packed(folder).with_name(f"{NAME}.safetensors.12345.partial")
     left.parent.mkdir()
@@ -163,8 +305,9 @@ def test_a_conversion_that_fails_leaves_nothing(folder: Path) -> None:
     def fail() -> NDArray[Any]:
         raise CheckpointError("damaged")
 
+    parts = [Part("a", np.float32, (1,), fail)]
     with pytest.raises(CheckpointError, match="damaged"):
-        packed_tensors(folder, NAME, lambda: [Part("a", np.float32, (1,), fail)])
+        packed_tensors(folder, NAME, lambda: parts, layout=parts)
     assert not [path for path in (folder / "twopane").iterdir() if path.suffix != ".lock"]
 
 
@@ -246,16 +389,17 @@ def small_disk() -> Iterator[Path]:
     place.rmdir()
 
 
-def _large_part(size_bytes: int) -> list[Part]:
+def _pack_much(folder: Path, size_bytes: int) -> dict[str, NDArray[Any]]:
     shape = (size_bytes,)
-    return [Part("large", np.uint8, shape, lambda: np.zeros(shape, np.uint8))]
+    parts = [Part("large", np.uint8, shape, lambda: np.zeros(shape, np.uint8))]
+    return packed_tensors(folder, NAME, lambda: parts, layout=parts)
 
 
 def test_a_full_disk_beside_the_checkpoint_leaves_the_cache_folder(
     small_disk: Path, cache: Path
 ) -> None:
     folder = make_checkpoint(small_disk / "model")
-    tensors = packed_tensors(folder, NAME, lambda: _large_part(2 * MEGABYTE))
+    tensors = _pack_much(folder, 2 * MEGABYTE)
     assert len(tensors["large"]) == 2 * MEGABYTE
     assert len(list(cache.rglob(f"{NAME}.safetensors"))) == 1
 
@@ -266,7 +410,7 @@ def test_full_disks_everywhere_are_an_error_with_the_figures(
     folder = make_checkpoint(small_disk / "model")
     monkeypatch.setenv("TWOPANE_CACHE", str(small_disk / "cache"))
     with pytest.raises(CheckpointError, match=r"0\.002 GB are needed, 0\.001 GB are free"):
-        packed_tensors(folder, NAME, lambda: _large_part(2 * MEGABYTE))
+        _pack_much(folder, 2 * MEGABYTE)
     assert not list(small_disk.rglob("*.partial"))
 
 
@@ -325,7 +469,7 @@ _MEMORY = """
 import sys
 import numpy as np
 from pathlib import Path
-from backends.server.packing import Part, packed_tensors
+from backends.server.packing import Entry, Part, _digest, packed_tensors
 
 def resident():
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -335,7 +479,7 @@ def resident():
 size = 200 * 2**20
 part = Part("large", np.uint8, (size,), lambda: np.ones(size, np.uint8))
 before = resident()
-tensor = packed_tensors(Path(sys.argv[1]), "large", lambda: [part])["large"]
+tensor = packed_tensors(Path(sys.argv[1]), "large", lambda: [part], layout=[part])["large"]
 mapped = resident()
 assert tensor.sum(dtype=int) == size
 touched = resident()
