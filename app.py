@@ -68,6 +68,12 @@ class Settings(BaseSettings):
         description=f"what local models compute in: {', '.join(PRECISIONS)}, or several, as "
         "int8,int4: the first that the weights allow; otherwise their own choice",
     )
+    cache_memory: int | None = Field(
+        None,
+        ge=0,
+        description="MB that each local model server may use to keep what it has computed of "
+        "conversations; otherwise an eighth of what is free, 256 to 2000",
+    )
     hubs: str = Field(
         ",".join(HUBS),
         description="where weights are fetched from that are not here, in this order",
@@ -100,6 +106,11 @@ class Settings(BaseSettings):
     @classmethod
     def _check_precision(cls, precision: str | None) -> str | None:
         return None if precision is None else ",".join(precision_order(precision))
+
+    @property
+    def cache_bytes(self) -> int | None:
+        """What each server may keep of conversations; None: it depends on what is free."""
+        return None if self.cache_memory is None else self.cache_memory * 1_000_000
 
     @property
     def precisions(self) -> tuple[str, ...]:
@@ -158,6 +169,7 @@ def serve(
     open_: Annotated[bool | None, _option("open", "--open/--blind")] = None,
     threads: Annotated[int | None, _option("threads", "--threads")] = None,
     precision: Annotated[str | None, _option("precision", "--precision")] = None,
+    cache_memory: Annotated[int | None, _option("cache_memory", "--cache-memory")] = None,
     hubs: Annotated[str | None, _option("hubs", "--hubs")] = None,
     force: Annotated[bool | None, _option("force", "--force")] = None,
 ) -> None:
@@ -172,13 +184,16 @@ def serve(
         open=open_,
         threads=threads,
         precision=precision,
+        cache_memory=cache_memory,
         hubs=hubs,
         force=force,
     )
     try:
         models = settings.models()
         if not settings.force:
-            memory.fit(models, precisions=settings.precisions).check()
+            memory.fit(
+                models, precisions=settings.precisions, cache_bytes=settings.cache_bytes
+            ).check()
         listener = listen(settings.host, settings.port)
         database = Database.open(settings.database_url)
     except (UnknownModel, DoesNotFit, DatabaseError, OSError) as error:
@@ -265,6 +280,8 @@ def _make_backends(settings: Settings, models: Models, force: bool) -> tuple[Bac
     options = ["--hubs", settings.hubs, *(["--force"] if force else [])]
     if settings.precision:
         options += ["--precision", settings.precision]
+    if settings.cache_memory is not None:
+        options += ["--cache-memory", str(settings.cache_memory)]
     first, second = (
         ModelServer(model, threads=threads, options=options)
         if model.local
@@ -285,6 +302,7 @@ def _serve(settings: Settings, models: Models, database: Database, listener: soc
         partial(_make_backends, settings),
         force=settings.force,
         precisions=settings.precisions,
+        cache_bytes=settings.cache_bytes,
     )
     panel = Panel(database, lineup.backends, blind=not settings.open)
     key = settings.operator_key

@@ -31,10 +31,12 @@ class Lineup:
         *,
         force: bool = False,
         precisions: Sequence[str] = (),
+        cache_bytes: int | None = None,
     ) -> None:
-        """`precisions` are those that the backends are told to compute in."""
+        """`precisions` and `cache_bytes` are what the backends are told, for the estimate."""
         self._make_backends = make_backends
         self._precisions = precisions
+        self._cache_bytes = cache_bytes
         self._backends = make_backends(models, force)
         self._changing = asyncio.Lock()
 
@@ -47,7 +49,7 @@ class Lineup:
         """Return what `models` need against what is free without the present ones."""
         pids = [one.pid for one in self._backends if isinstance(one, ModelServer) and one.pid]
         given_back = sum(map(memory.private_bytes, pids))
-        return memory.fit(models, given_back, self._precisions)
+        return memory.fit(models, given_back, self._precisions, self._cache_bytes)
 
     async def start(self) -> None:
         """Begin to start both models and return at once."""

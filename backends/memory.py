@@ -1,7 +1,9 @@
 """How much memory models need and how much is free, estimated before anything is loaded.
 
-The need is that of one model server: its process, its weights as it keeps them, and what a first
-load and conversations take beside. Measures no running model, and loads none.
+The need is that of one model server: its process, its weights as it keeps them, what a first load
+and an answer take beside, and what it keeps of ended answers. Several long answers at a time may
+take more: what a token takes isn't known before the files are there. Measures no running model,
+and loads none.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,7 +14,6 @@ import psutil
 
 from backends.amounts import bytes_text
 from backends.catalog import Model
-from backends.server.generation import Limits
 
 _GB = 1_000_000_000
 _CGROUP = Path("/sys/fs/cgroup")
@@ -22,8 +23,11 @@ _CPU = Path("/proc/cpuinfo")
 # below 0.2 GB where the kernels made at run time compute.
 _TORCH_BYTES = _GB // 2
 _NATIVE_BYTES = _GB // 5
-# Keys and values of conversations that may go on.
-_KEPT_BYTES = Limits().cache_bytes
+# Of what is free once a model is loaded, so much is for the keys and values of ended answers.
+_CACHE_SHARE = 8
+LEAST_CACHE_BYTES = 256_000_000
+"""And so much at least: what counts as needed where nothing else is wanted."""
+_MOST_CACHE_BYTES = 2 * _GB
 # Beside the weights: keys and values of an answer, one layer's work, a first conversion.
 _BESIDE = 0.1
 _LARGE = 100_000_000
@@ -73,17 +77,25 @@ class Fit:
             raise DoesNotFit(self)
 
 
-def fit(models: Iterable[Model], given_back: int = 0, precisions: Sequence[str] = ()) -> Fit:
+def fit(
+    models: Iterable[Model],
+    given_back: int = 0,
+    precisions: Sequence[str] = (),
+    cache_bytes: int | None = None,
+) -> Fit:
     """Return what `models` need against what is free, `given_back` bytes included."""
-    needs = tuple((model.title, needed_bytes(model, precisions)) for model in models)
-    return Fit(needs, free_bytes() + given_back)
+    needs = ((model.title, needed_bytes(model, precisions, cache_bytes)) for model in models)
+    return Fit(tuple(needs), free_bytes() + given_back)
 
 
-def needed_bytes(model: Model, precisions: Sequence[str] = ()) -> int:
-    """Return what a server of `model` needs at most; 0 for a remote one, or where nothing tells.
+def needed_bytes(
+    model: Model, precisions: Sequence[str] = (), cache_bytes: int | None = None
+) -> int:
+    """Return what a server of `model` needs; 0 for a remote one, or where nothing tells.
 
     `precisions` are those that are wanted, the first that the weights allow being taken; without
-    one that they allow, their own.
+    one that they allow, their own. `cache_bytes` is what each server is told to use for ended
+    answers; where it isn't told, it takes more than the least only of what is free then.
     """
     if not model.local or not model.bits:
         return 0
@@ -92,11 +104,17 @@ def needed_bytes(model: Model, precisions: Sequence[str] = ()) -> int:
     weights = _parameters(model) * _BITS[precision] / 8
     if model.bits <= 8:  # stay as they are stored
         weights = model.size_bytes
-    process = _TORCH_BYTES + _KEPT_BYTES
+    kept = LEAST_CACHE_BYTES if cache_bytes is None else cache_bytes
+    process = _TORCH_BYTES + kept
     if precision in ("int8", "int4") and _says("avx2"):
         # torch converts the weights, once; who converts them holds no conversations yet.
-        process = max(_TORCH_BYTES, _NATIVE_BYTES + _KEPT_BYTES)
+        process = max(_TORCH_BYTES, _NATIVE_BYTES + kept)
     return int(process + weights * (1 + _BESIDE))
+
+
+def default_cache_bytes(free: int) -> int:
+    """Return how much a server may use for ended answers, given what is free beside its model."""
+    return min(max(free // _CACHE_SHARE, LEAST_CACHE_BYTES), _MOST_CACHE_BYTES)
 
 
 def _possible(model: Model) -> tuple[str, ...]:

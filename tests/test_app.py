@@ -132,14 +132,21 @@ def test_the_memory_that_is_needed_follows_the_precision(
     assert f"(huge {need}, " in done.stderr
 
 
-def test_both_local_models_are_told_threads_and_precision() -> None:
-    settings = Settings(threads=3, precision="INT8, int4")
+def test_the_memory_for_conversations_counts_for_each_model(huge: Path, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/t.db"
+    done = run("--left", str(huge), "--cache-memory", "7000000", TWOPANE_DATABASE_URL=url)
+    assert re.search(r"huge 8\.\d TB, tiny-chatglm 7\.0 TB", done.stderr), done.stderr
+
+
+def test_both_local_models_are_told_what_is_set_for_them() -> None:
+    settings = Settings(threads=3, precision="INT8, int4", cache_memory=0)
     for backend in _make_backends(settings, settings.models(), force=False):
         assert isinstance(backend, ModelServer)
         assert backend.threads == 3
         options = " ".join(backend.command)
         assert "--threads 3" in options
         assert "--precision int8,int4" in options
+        assert "--cache-memory 0" in options
 
 
 def test_both_sides_of_the_pair_can_be_replaced() -> None:

@@ -51,6 +51,14 @@ def serve(
             "first that the weights allow. Their own choice if not given."
         ),
     ] = None,
+    cache_memory: Annotated[
+        int | None,
+        typer.Option(
+            help="MB for what was computed of ended answers, so that a conversation's next turn "
+            "needn't compute it again; an eighth of what is free, 256 to 2000, if not given.",
+            min=0,
+        ),
+    ] = None,
     hubs: Annotated[
         str, typer.Option(help="Where weights are fetched from, in this order.")
     ] = ",".join(HUBS),
@@ -74,7 +82,9 @@ def serve(
         listener = listen(host, port)
     except (UnknownModel, ValueError, OSError) as error:
         raise _refusal(str(error)) from error
-    model_host = ModelHost(hosted, Limits(threads or usable_cores(), places, queue), options)
+    cache_bytes = None if cache_memory is None else cache_memory * 1_000_000
+    limits = Limits(threads or usable_cores(), places, queue, cache_bytes)
+    model_host = ModelHost(hosted, limits, options)
     model_host.start()
     server = _server(model_host)
     typer.echo(json.dumps({"event": "listening", "port": listener.getsockname()[1]}))

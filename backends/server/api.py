@@ -28,6 +28,7 @@ from backends.server.errors import (
     ConversationError,
     GenerationError,
     NotReadyError,
+    SequenceError,
     ServerError,
 )
 from backends.server.generation import GenerationRequest
@@ -41,6 +42,7 @@ _CLIENT_CLOSED = 499
 _HTTP_ERRORS: dict[type[ServerError], tuple[int, str, str | None]] = {
     ContextError: (400, "invalid_request_error", "context_length_exceeded"),
     ConversationError: (400, "invalid_request_error", None),
+    SequenceError: (400, "invalid_request_error", None),
     BusyError: (429, "rate_limit_error", "busy"),
     GenerationError: (500, "server_error", None),
 }

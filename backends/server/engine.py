@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate
 
+from backends.memory import LEAST_CACHE_BYTES
 from backends.server.batch import FlatBatch
-from backends.server.errors import BusyError, GenerationError
+from backends.server.errors import BusyError, GenerationError, SequenceError
 from backends.server.generation import Event, GenerationRequest, Limits
 from backends.server.model import ChatModel
 from backends.server.prefill import Prefills
@@ -56,7 +57,7 @@ class Engine:
         *,
         places: int = _LIMITS.places,
         queue: int = _LIMITS.queue,
-        cache_bytes: int = _LIMITS.cache_bytes,
+        cache_bytes: int = LEAST_CACHE_BYTES,
         chunk: int = _CHUNK,
     ) -> None:
         self._model = model
@@ -99,9 +100,11 @@ class Engine:
                 from the thread that steps the model, which it must not hold up.
 
         Raises:
+            SequenceError: the prompt has ids that the network doesn't know.
             ContextError: the prompt is too long.
             BusyError: every place is taken and the queue is full.
         """
+        _check(request.prompt_ids, self._model.network.vocab_size)
         room = self._model.room_after(len(request.prompt_ids))
         request = replace(request, max_tokens=min(request.max_tokens, room))
         generation = Generation(self._model, request, on_event)
@@ -230,6 +233,18 @@ class Engine:
     def _whole(self, generation: Generation) -> bool:
         """Whether its cache holds what it says: not in the middle of a sliced prompt."""
         return self._model.network.chunkable or generation.remaining == 1
+
+
+def _check(prompt_ids: Sequence[int], rows: int) -> None:
+    """Refuses what could only fail, or read what isn't there, in the step that meets it."""
+    if not prompt_ids:
+        raise SequenceError("The prompt has no tokens.")
+    unknown = next((token for token in prompt_ids if not 0 <= token < rows), None)
+    if unknown is not None:
+        raise SequenceError(
+            f"The prompt has the token {unknown}, but this model's network knows only 0 to "
+            f"{rows - 1}: its tokenizer is not quite its own."
+        )
 
 
 def _batch(parts: Sequence[tuple[Generation, int]]) -> FlatBatch:

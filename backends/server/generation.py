@@ -57,17 +57,18 @@ class Limits:
     """What the process may use.
 
     Attributes:
-        threads: for the model's arithmetic; None: torch decides.
+        threads: for the model's arithmetic; None: as many as there are cores.
         places: how many requests are answered at a time.
         queue: how many more may wait.
         cache_bytes: for the keys and values of ended answers, so that a conversation's next turn
-            computes only what is new; those of answers in the making come on top.
+            computes only what is new; those of answers in the making come on top. None: it depends
+            on what is free once the model is loaded.
     """
 
     threads: int | None = None
     places: int = 8
     queue: int = 32
-    cache_bytes: int = 256_000_000
+    cache_bytes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,11 @@ class ModelHost:
         )
         self._model = self._model.with_checkpoint(read_checkpoint(folder))
         if not self._options.force:
-            memory.fit([self._model], precisions=self._options.precisions).check()
+            memory.fit(
+                [self._model],
+                precisions=self._options.precisions,
+                cache_bytes=self._limits.cache_bytes,
+            ).check()
         self._note("libraries", 0.0)
         # May import torch, which takes seconds; before, the process must already answer.
         from backends.server.loading import load_engine  # noqa: PLC0415

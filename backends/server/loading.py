@@ -6,12 +6,17 @@ and precisions do that compute with it.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
+from backends.amounts import bytes_text
+from backends.memory import default_cache_bytes, free_bytes
 from backends.server.engine import Engine
 from backends.server.generation import Limits
 from backends.server.model import load_model
 from backends.server.weights import Progress
+
+logger = logging.getLogger(__name__)
 
 
 def load_engine(
@@ -37,4 +42,8 @@ def load_engine(
     progress("first step", 0.0)
     # Finds a missing chat template now, and makes the first answer as fast as the others.
     model.generate(model.tokenizer.encode_chat([{"role": "user", "content": "?"}]), 2)
-    return Engine(model, places=limits.places, queue=limits.queue, cache_bytes=limits.cache_bytes)
+    cache_bytes = limits.cache_bytes
+    if cache_bytes is None:
+        cache_bytes = default_cache_bytes(free_bytes())
+    logger.info("Up to %s are for what ended answers leave to later ones", bytes_text(cache_bytes))
+    return Engine(model, places=limits.places, queue=limits.queue, cache_bytes=cache_bytes)

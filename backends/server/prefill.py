@@ -14,6 +14,11 @@ from backends.server.model import Logits, Network
 from backends.server.request import Generation
 from backends.server.schedule import Turns
 
+# Each holds memory for all its rows: with 6 billion weights and 2,048 tokens, a third of a GB.
+_AT_ONCE = 2
+# A longer one would only keep others from overtaking.
+_TIMES_SHORTER = 2
+
 
 class Prefill:
     """Prompts that go through the network together.
@@ -51,7 +56,9 @@ class Prefill:
 
 
 class Prefills:
-    """All prompts that are on their way.
+    """The prompts that are on their way: two at most, or groups of short ones that go together.
+
+    Whoever came first is always one of them; beside it, one that is much shorter may overtake it.
 
     Args:
         network: computes them.
@@ -68,13 +75,14 @@ class Prefills:
         """The one whose slice is to be computed now.
 
         Args:
-            joining: everyone with a prompt to compute; those who are new begin.
+            joining: everyone with a prompt to compute, in the order in which they came.
         """
         for prefill in self._open:
             if not prefill.wanted:
                 prefill.close()
         self._open = [prefill for prefill in self._open if prefill.wanted]
-        self._begin([one for one in joining if not any(one in p.generations for p in self._open)])
+        while len(self._open) < _AT_ONCE and (group := self._next_to_begin(joining)):
+            self._open.append(Prefill(self._network, group))
         if not self._open:
             return None
         return self._open[self._turns.choose([prefill.size for prefill in self._open])]
@@ -85,9 +93,20 @@ class Prefills:
             prefill.close()
         self._open.clear()
 
-    def _begin(self, new: Sequence[Generation]) -> None:
-        new = sorted(new, key=lambda generation: generation.remaining)
-        sizes = accumulate(generation.remaining for generation in new)
+    def _next_to_begin(self, joining: Sequence[Generation]) -> Sequence[Generation]:
+        """Who begins beside those that are on their way; nobody, if all others had better wait."""
+        new = [one for one in joining if not any(one in p.generations for p in self._open)]
+        if not new:
+            return []
+        shortest = self._shortest(new)
+        if new[0] is joining[0]:
+            return shortest if new[0] in shortest else new[:1]
+        longest = min(prefill.size for prefill in self._open) // _TIMES_SHORTER
+        return shortest if sum(one.remaining for one in shortest) <= longest else []
+
+    def _shortest(self, new: Sequence[Generation]) -> Sequence[Generation]:
+        """The shortest, or so many of them as go together."""
+        shortest_first = sorted(new, key=lambda generation: generation.remaining)
+        sizes = accumulate(generation.remaining for generation in shortest_first)
         few = sum(1 for size in sizes if size <= self._together)
-        groups = [new[:few], *([one] for one in new[few:])]
-        self._open += [Prefill(self._network, group) for group in groups if group]
+        return shortest_first[: max(1, few)]

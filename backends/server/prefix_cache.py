@@ -1,8 +1,9 @@
 """Keeps the keys and values of ended answers for prompts that begin in the same way.
 
 A conversation's next turn, an answer that is asked for again and a common system text then cost
-only what is new. Memory-bounded: what hasn't served for longest goes first. Belongs to one thread;
-knows no requests, and leaves it to the network what of a stored sequence serves a prompt.
+only what is new. Memory-bounded: what hasn't served for longest goes first, and of a sequence that
+is too long by itself the beginning stays. Belongs to one thread; knows no requests, and leaves it
+to the network what of a stored sequence serves a prompt.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from backends.server.model import Network
 
 # Computing so few tokens anew takes hardly longer than finding and copying them.
 _LEAST_TOKENS = 16
+# Too long sequences are cut at a multiple of this: caches may take memory in steps of it.
+_STEP = 64
 
 
 @dataclass(frozen=True)
@@ -26,12 +29,14 @@ class PrefixStats:
         reused_tokens: how many tokens that was in all.
         sequences: how many are kept.
         kept_bytes: the memory that they take.
+        limit_bytes: the most that they may take.
     """
 
     hits: int = 0
     reused_tokens: int = 0
     sequences: int = 0
     kept_bytes: int = 0
+    limit_bytes: int = 0
 
 
 class PrefixCache:
@@ -49,7 +54,7 @@ class PrefixCache:
         self._network = network
         self._limit_bytes = limit_bytes
         self._kept: list[KVCache] = []  # the next to go first
-        self.stats = PrefixStats()
+        self.stats = PrefixStats(limit_bytes=limit_bytes)
 
     def cache_for(self, prompt: Sequence[int], in_use: Iterable[KVCache] = ()) -> KVCache:
         """A cache of the caller's own that holds as much of a prompt's beginning as is known.
@@ -76,9 +81,27 @@ class PrefixCache:
         return cache
 
     def keep(self, cache: KVCache) -> None:
-        """Takes over the cache of an ended answer, unless it is of no use or would never fit."""
-        if cache.length < _LEAST_TOKENS or cache.nbytes > self._limit_bytes:
-            return
+        """Takes over the cache of an ended answer, or as much of its beginning as fits."""
+        fitting = cache if cache.nbytes <= self._limit_bytes else self._cut(cache)
+        if fitting is not None and fitting.length >= _LEAST_TOKENS:
+            self._add(fitting)
+
+    def clear(self) -> None:
+        """Gives the memory back."""
+        self._kept.clear()
+        self._count()
+
+    def _cut(self, cache: KVCache) -> KVCache | None:
+        """A copy of what fits; None where the network can't cut there, or it would serve nobody."""
+        length = cache.length * self._limit_bytes // cache.nbytes // _STEP * _STEP
+        ids = cache.token_ids
+        cuts = self._network.reusable(ids, ids[: length + 1]) == length
+        if not length or not cuts or self._network.reusable(ids[:length], ids) < length:
+            return None
+        copied = cache.prefix(length)
+        return copied if copied.nbytes <= self._limit_bytes else None
+
+    def _add(self, cache: KVCache) -> None:
         better = next((kept for kept in self._kept if self._replaces(kept, cache)), None)
         if better is not None:
             self._use(better)
@@ -87,11 +110,6 @@ class PrefixCache:
             self._kept.append(cache)
             while sum(kept.nbytes for kept in self._kept) > self._limit_bytes:
                 del self._kept[0]
-        self._count()
-
-    def clear(self) -> None:
-        """Gives the memory back."""
-        self._kept.clear()
         self._count()
 
     def _take(self, cache: KVCache, length: int) -> KVCache:

@@ -105,10 +105,10 @@ class Generation:
             GenerationError: the logits are no numbers.
         """
         token = self._sampler.sample(logits)
+        self._pending = (token,)  # the cache holds all before it, also where it is the last
         if token in self._stop_ids:
             self.finish("stop")
             return
-        self._pending = (token,)
         self._say(self._writer.add(token))
         if self._writer.stopped:
             self.finish("stop")

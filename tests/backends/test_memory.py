@@ -7,7 +7,16 @@ import pytest
 
 from backends import memory
 from backends.catalog import Model
-from backends.memory import DoesNotFit, Fit, fit, free_bytes, needed_bytes, private_bytes
+from backends.memory import (
+    LEAST_CACHE_BYTES,
+    DoesNotFit,
+    Fit,
+    default_cache_bytes,
+    fit,
+    free_bytes,
+    needed_bytes,
+    private_bytes,
+)
 from backends.specs import resolve
 from backends.supervisor import ModelServer
 
@@ -60,6 +69,22 @@ def test_of_several_precisions_the_first_that_the_weights_allow_counts() -> None
     assert gigabytes("chatglm-6b-int4", "int8", "int4") == own
     assert gigabytes("chatglm-6b-int4", "float32") > own
     assert gigabytes("tiny-qwen", "int4", "float32") < gigabytes("tiny-qwen")
+
+
+@pytest.mark.usefixtures("cpu")
+def test_what_is_wanted_for_ended_answers_counts() -> None:
+    model = resolve("chatglm-6b-int4")
+    more = needed_bytes(model, cache_bytes=3 * GB) - needed_bytes(model, cache_bytes=GB)
+    assert more == 2 * GB
+    assert needed_bytes(model) == needed_bytes(model, cache_bytes=LEAST_CACHE_BYTES)
+    assert fit([model], cache_bytes=3 * GB).needed_bytes == needed_bytes(model, (), 3 * GB)
+
+
+@pytest.mark.parametrize(
+    ("free", "kept"), [(0, 256_000_000), (8 * GB, GB), (100 * GB, 2 * GB), (2 * GB, 256_000_000)]
+)
+def test_what_is_free_says_how_much_ended_answers_may_take(free: int, kept: int) -> None:
+    assert default_cache_bytes(free) == kept
 
 
 def test_where_torch_computes_its_process_needs_more(cpu: Cpu) -> None:

@@ -126,7 +126,9 @@ def test_the_operator_sees_both_models_ready_with_what_they_are_and_need(
     expect_ready(page, *PAIR)
     for card in page.cards.all():
         # Another test may have killed a model of this app: how often isn't this one's to say.
-        expect(card).to_contain_text(re.compile(r"Memory needed: 5\d\d MB · Restarts: \d+"))
+        expect(card).to_contain_text(
+            re.compile(r"Memory needed: \d{3} MB · Restarts: \d+ · Threads: \d+")
+        )
     expect(page.page.locator("#models-state")).to_contain_text(
         re.compile(r"Memory: 1\.\d GB needed for both, [\d.]+ [MG]B free")
     )

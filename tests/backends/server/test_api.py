@@ -8,6 +8,7 @@ import threading
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -15,7 +16,13 @@ import pytest
 
 from backends.client import Endpoint, Message, Piece, Sampling, stream_answer
 from backends.server import ChatModel
-from tests.backends.server.processes import Server, wait_until
+from tests.backends.server.checkpoints import (
+    TEMPLATE,
+    TOOL_CALL,
+    make_qwen2,
+    train_byte_level_tokenizer,
+)
+from tests.backends.server.processes import Server, running_server, wait_until
 
 QUESTION = [{"role": "user", "content": "你好，今天天气怎么样？"}]
 
@@ -205,6 +212,23 @@ def test_a_bad_parameter_gets_an_error_that_names_it(
     assert (body["error"]["param"] or "").startswith(named or "")
     assert (body["error"]["param"] is None) == (named is None)
     assert body["error"]["message"]
+
+
+def test_a_prompt_with_ids_that_the_network_does_not_know_is_a_bad_request(tmp_path: Path) -> None:
+    beyond = train_byte_level_tokenizer().token_to_id(TOOL_CALL)
+    assert beyond is not None
+    template = "{% if messages[0]['content'] == 'image' %}" + TOOL_CALL + "{% endif %}" + TEMPLATE
+    folder = make_qwen2(tmp_path, template=template, stop_ids=[beyond - 1], vocab_size=beyond)
+    with running_server(folder) as server:
+        server.wait_until_ready()
+        image, text = (
+            server.chat(messages=[{"role": "user", "content": content}], max_tokens=1)
+            for content in ("image", "text")
+        )
+    assert image[0] == 400
+    assert image[1]["error"]["type"] == "invalid_request_error"
+    assert f"the token {beyond}" in image[1]["error"]["message"]
+    assert text[0] == 200
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'{"messages": "\xff"}'])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from backends.server import ChatModel
 from backends.server.engine import Engine
-from backends.server.errors import BusyError, ContextError
+from backends.server.errors import BusyError, ContextError, SequenceError
 from backends.server.generation import (
     Event,
     Failed,
@@ -167,6 +167,18 @@ def test_a_prompt_that_is_too_long_is_refused_at_once(model: ChatModel) -> None:
     request = GenerationRequest((5,) * model.context, 1, SamplingSettings())
     with pytest.raises(ContextError, match=str(model.context)):
         Engine(model).submit(request, Listener())
+
+
+def test_ids_that_the_network_does_not_know_are_refused_at_once(model: ChatModel) -> None:
+    rows = model.network.vocab_size
+    engine = Engine(model)
+    for strange in (rows, -1):
+        request = GenerationRequest((5, strange, 5), 1, SamplingSettings())
+        with pytest.raises(SequenceError, match=f"the token {strange}.* 0 to {rows - 1}"):
+            engine.submit(request, Listener())
+    with pytest.raises(SequenceError, match="no tokens"):
+        engine.submit(GenerationRequest((), 1, SamplingSettings()), Listener())
+    assert engine.waiting == 0
 
 
 @pytest.mark.parametrize("trouble", [out_of_memory, no_numbers])
@@ -539,6 +551,20 @@ def test_an_answer_asked_for_again_computes_one_token_of_the_prompt(model: ChatM
         ask(engine, request_for(model, LONG[:200], max_tokens=5)).finish()
         before = network.tokens
         ask(engine, request_for(model, LONG[:200], seed=2, max_tokens=1)).finish()
+    assert network.tokens - before == 1
+
+
+def test_an_empty_answer_asked_for_again_computes_one_token_of_the_prompt(
+    chatglm: ChatModel,
+) -> None:
+    engine, network = _watched(chatglm)
+    stop = np.eye(network.vocab_size, dtype=np.float32)[[min(chatglm.stop_ids)]]
+    network.trouble = network.trouble_in_slices = lambda _: stop
+    request = request_for(chatglm, LONG[:200], temperature=0)
+    with running(engine):
+        assert ask(engine, request).finish().completion_tokens == 0
+        before = network.tokens
+        assert ask(engine, request).finish().completion_tokens == 0
     assert network.tokens - before == 1
 
 

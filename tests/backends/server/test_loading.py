@@ -79,5 +79,5 @@ def test_a_server_of_a_packed_model_never_maps_torch(tmp_path: Path) -> None:
         server.wait_until_ready()
         assert server.chat(messages=[{"role": "user", "content": "a"}], max_tokens=2)[0] == 200
         maps = Path(f"/proc/{server.process.pid}/maps").read_text()
-    assert "native-int8" in maps
     assert "libtorch" not in maps
+    assert "llvmlite" in maps  # by which it computes

@@ -1,11 +1,13 @@
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from backends.server import ChatModel
+from backends.server import ChatModel, load_model
 from backends.server.batch import KVCache, Span
 from backends.server.prefix_cache import PrefixCache
+from tests.backends.server.transformers_checkpoints import make
 
 AMPLE = 100_000_000
 
@@ -103,11 +105,62 @@ def test_what_was_not_used_for_longest_goes_first(qwen2: ChatModel) -> None:
     assert prefixes.stats.kept_bytes <= 3 * size
 
 
-def test_a_cache_beyond_the_limit_is_not_kept_and_drives_nothing_out(qwen2: ChatModel) -> None:
-    size = _stored(qwen2, _ids(500)).nbytes
-    prefixes = _prefixes(qwen2, _ids(50, 1), _ids(500), limit=size - 1)
+@pytest.fixture(params=["qwen2", "native"])
+def causal(request: pytest.FixtureRequest) -> ChatModel:
+    """Those whose copies of a part take no more than the part."""
+    loaded: ChatModel = request.getfixturevalue(request.param)
+    return loaded
+
+
+def test_of_a_sequence_beyond_the_limit_the_beginning_is_kept(causal: ChatModel) -> None:
+    ids = _ids(500)
+    size = _stored(causal, ids).nbytes
+    prefixes = _prefixes(causal, ids, limit=size * 2 // 3)
+    assert 0 < prefixes.stats.kept_bytes <= prefixes.stats.limit_bytes
+    cache = prefixes.cache_for([*ids, 7])
+    assert 200 < cache.length < 500
+    assert cache.token_ids == ids[: cache.length]
+    row = causal.step([Span((*ids[cache.length :], 7), cache)])[0]
+    np.testing.assert_allclose(row, causal.logits([*ids, 7])[-1], atol=2e-4)
+
+
+def test_a_conversation_that_outgrows_the_limit_keeps_what_it_had(causal: ChatModel) -> None:
+    ids = _ids(600)
+    limit = _stored(causal, ids[:300]).nbytes
+    prefixes = _prefixes(causal, ids[:250], limit=limit)
+    cache = prefixes.cache_for(ids)
+    assert cache.length == 250
+    causal.step([Span(tuple(ids[250:]), cache)])
+    prefixes.keep(cache)
+    assert prefixes.cache_for(ids).length >= 192
+
+
+def _asked(model: ChatModel, repeats: int) -> list[int]:
+    said = "The quick fox? " * repeats
+    return model.tokenizer.encode_chat([{"role": "user", "content": said}])
+
+
+def test_an_answer_seen_in_both_directions_is_cut_behind_its_prompt(chatglm: ChatModel) -> None:
+    prompt, answer = _asked(chatglm, 3), _ids(400)
+    size = _stored(chatglm, [*prompt, *answer]).nbytes
+    prefixes = _prefixes(chatglm, [*prompt, *answer], limit=size * 2 // 3)
+    assert prefixes.cache_for(prompt).length == len(prompt) - 1
+
+
+def test_half_a_prompt_seen_in_both_directions_drives_nothing_out(chatglm: ChatModel) -> None:
+    short, long = _asked(chatglm, 3), _asked(chatglm, 60)
+    size = _stored(chatglm, long).nbytes
+    prefixes = _prefixes(chatglm, short, long, limit=size * 2 // 3)
     assert prefixes.stats.sequences == 1
-    assert prefixes.cache_for([*_ids(50, 1), 7]).length == 50
+    assert prefixes.cache_for(long).length == 0
+    assert prefixes.cache_for(short).length == len(short) - 1
+
+
+def test_a_cache_that_can_not_go_back_is_kept_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    model = load_model(make(tmp_path, "mistral"))  # its window forgets
+    size = _stored(model, _ids(200)).nbytes
+    assert _prefixes(model, _ids(200), limit=size).stats.sequences == 1
+    assert _prefixes(model, _ids(200), limit=size - 1).stats.sequences == 0
 
 
 def test_no_memory_keeps_nothing(qwen2: ChatModel) -> None:

@@ -118,7 +118,15 @@ def test_help_explains_every_option() -> None:
     process = start_server("--help")
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 0
-    for option in ("--model", "--host", "--port", "--threads", "--watch-parent", "--precision"):
+    for option in (
+        "--model",
+        "--host",
+        "--port",
+        "--threads",
+        "--watch-parent",
+        "--precision",
+        "--cache-memory",
+    ):
         assert option in out
 
 
@@ -141,6 +149,19 @@ def test_of_several_precisions_the_first_that_the_weights_allow_is_taken() -> No
     with running_server(CHATGLM, "--precision", "int8,bfloat16,float32") as server:
         server.wait_until_ready()
         assert server.get("/health")[1]["precision"] == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("options", "least", "most"),
+    [((), 256_000_000, 2_000_000_000), (("--cache-memory", "7"), 7_000_000, 7_000_000)],
+)
+def test_what_ended_answers_may_take_is_what_was_said_or_follows_what_is_free(
+    options: tuple[str, ...], least: int, most: int
+) -> None:
+    with running_server(CHATGLM, *options) as server:
+        server.wait_until_ready()
+        kept = server.get("/health")[1]["prefix_cache"]
+    assert least <= kept["limit_bytes"] <= most
 
 
 def test_the_log_of_a_ready_server_says_with_what_it_computes() -> None:
