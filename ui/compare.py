@@ -149,7 +149,10 @@ def _connect_turns(
     page = parts.outputs()
 
     def go_on(opened: Any) -> Any:
-        return opened.success(events.watch, parts.trial, page, **PRIVATE)
+        # On a button, which shows none: other parts would draw a frame 60 times a second as long as
+        # the answers come, and be told ten times a second that they are coming.
+        quiet = {"show_progress_on": parts.ask}
+        return opened.success(events.watch, parts.trial, page, **quiet, **PRIVATE)
 
     go_on(blocks.load(events.show, None, page, **PRIVATE))
     follow = go_on(

@@ -3,9 +3,11 @@
     python -m benchmarks.peers.children.browser FOLDER PRECISION THREADS
 
 One model server answers on both sides, under two addresses. Nothing is paced: the app runs open.
+App and browser have the cores that the model leaves; if it uses all of them, they share them.
 """
 
 import json
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -31,17 +33,19 @@ _PROMPT = "请介绍一下你自己，然后写一首关于春天的短诗。"
 _COUNT = """SELECT sum(completion_tokens) FROM answers WHERE turn_id IN (
   SELECT id FROM turns WHERE trial_id = ?)"""
 
+# Asks for a frame only when there is something to show: a loop would keep the browser busy.
 _WATCH = """() => {
-  const text = () => [...document.querySelectorAll("[data-testid=bot]")].map((e) => e.innerText);
-  window.begun = performance.now();
-  window.changed = window.begun;
-  let seen = "";
-  const look = (at) => {
+  const text = () => [...document.querySelectorAll("[data-testid=bot]")].map((e) => e.textContent);
+  window.begun = window.changed = performance.now();
+  let seen = "[]";
+  const look = () => {
     const now = JSON.stringify(text());
-    if (now !== seen) [seen, window.changed] = [now, at];
-    requestAnimationFrame(look);
+    if (now === seen) return;
+    seen = now;
+    requestAnimationFrame((at) => { window.changed = at; });
   };
-  requestAnimationFrame(look);
+  const changes = { childList: true, characterData: true, subtree: true };
+  new MutationObserver(look).observe(document.body, changes);
 }"""
 
 
@@ -73,7 +77,10 @@ class Visitor:
         page.evaluate("new Promise((done) => setTimeout(done, 200))")
         seconds = float(page.evaluate("window.changed - window.begun")) / 1000
         tokens = self._tokens(form.get_attribute("data-trial") or "")
-        self._page.locator("#new").click()
+        page.locator("#new").click()
+        page.locator('form[data-turns="0"]').wait_for(state="attached")
+        # Browsers aren't stopped with us: an open page would take from whoever is measured next.
+        page.goto("about:blank")
         return tokens / seconds
 
     def _tokens(self, trial: str) -> int:
@@ -88,6 +95,7 @@ def load(stack: ExitStack) -> Mapping[str, Command]:
     port = _serve_model(
         stack, folder, "--model", model, "--threads", threads, "--precision", precision
     )
+    _leave_the_models_cores()
     left, right = (f"http://{host}:{port}#qwen" for host in ("127.0.0.1", "localhost"))
     database = folder / "browser.db"
     options = ("--open", "--left", left, "--right", right)
@@ -121,6 +129,15 @@ def _serve_model(stack: ExitStack, folder: Path, *options: str) -> int:
 
     until(ready, _READY_S, f"ready: {command}")
     return port
+
+
+def _leave_the_models_cores() -> None:
+    """Go on, with all that is started from now on, on the machine's other cores, if it has any.
+
+    This process has got as many cores as the model has threads: those that the bare engine has.
+    """
+    if others := os.sched_getaffinity(os.getppid()) - os.sched_getaffinity(0):
+        os.sched_setaffinity(0, others)
 
 
 def _page(stack: ExitStack) -> Page:
