@@ -1,8 +1,10 @@
 """Small checkpoints whose shapes the kernels can compute, and what they are held against."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +15,7 @@ from backends.server.batch import FlatBatch, KVCache, Span
 from backends.server.native import NativeNetwork
 from backends.server.quantising import PlainTensor, Quantised
 from backends.server.qwen2.checkpoint import quantised_tensors
-from benchmarks.random_weights import make_chatglm_6b_int4
+from benchmarks.random_weights import TINY, make_chatglm_6b_int4
 from tests.backends.server.checkpoints import make_qwen2, module_of
 
 GROUP = 32
@@ -45,9 +47,15 @@ def make_qwen(folder: Path, **config: object) -> Path:
 
 
 def make_chatglm(folder: Path) -> Path:
-    """Four bits, as published."""
+    """Four bits, as published, with the small vocabulary of the built-in model."""
+    with patch.dict(os.environ, CHATGLM_TOKENIZER=str(TINY / "tiny-chatglm")):
+        return _make_chatglm(folder)
+
+
+def _make_chatglm(folder: Path) -> Path:
     return make_chatglm_6b_int4(
         folder,
+        vocab_size=2400,
         hidden_size=128,
         num_layers=3,
         num_attention_heads=4,

@@ -42,7 +42,7 @@ def _load(folders: dict[str, Path], kind: str) -> ChatModel:
     return load_model(folders[name], precision)
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(scope="module", params=KINDS)
 def model(request: pytest.FixtureRequest, folders: dict[str, Path]) -> ChatModel:
     return _load(folders, request.param)
 
