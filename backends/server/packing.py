@@ -19,6 +19,7 @@ whole numbers of its bits.
 from __future__ import annotations
 
 import errno
+import gc
 import hashlib
 import json
 import logging
@@ -165,6 +166,8 @@ def packed_tensors(
     for path in paths:
         try:
             _make(path, wanted, plan, progress)
+            # The checkpoint is in cycles of torch's: it would stay in memory beside what was made.
+            gc.collect()
             return _read_anew(path, wanted, huge_pages=huge_pages)
         except OSError as error:
             reason = error.strerror or str(error)

@@ -113,7 +113,7 @@ def test_the_product_is_that_of_the_dequantised_weights(
         assert (abs(out[:, :outputs] - expected) / size).max() < 1e-6
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     form=st.sampled_from(FORMS),
