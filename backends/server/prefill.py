@@ -6,11 +6,12 @@ Decides which prompts go together and whose slice is next; answers nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from itertools import accumulate
+from typing import Protocol
 
 from backends.server.batch import FlatBatch
-from backends.server.model import Logits, Network
+from backends.server.model import Logits
 from backends.server.request import Generation
 from backends.server.schedule import Turns
 
@@ -18,6 +19,13 @@ from backends.server.schedule import Turns
 _AT_ONCE = 2
 # A longer one would only keep others from overtaking.
 _TIMES_SHORTER = 2
+
+
+class Sliced(Protocol):
+    """What is asked of a network here."""
+
+    def slices(self, batch: FlatBatch) -> Generator[None, None, Logits]:
+        """See ``Network``."""
 
 
 class Prefill:
@@ -28,7 +36,7 @@ class Prefill:
         generations: whose prompts.
     """
 
-    def __init__(self, network: Network, generations: Sequence[Generation]) -> None:
+    def __init__(self, network: Sliced, generations: Sequence[Generation]) -> None:
         self.generations = generations
         self.size = sum(generation.remaining for generation in generations)
         spans = [generation.span(generation.remaining) for generation in generations]
@@ -65,7 +73,7 @@ class Prefills:
         together: prompts with so many tokens in all go together, since each reads all weights.
     """
 
-    def __init__(self, network: Network, together: int) -> None:
+    def __init__(self, network: Sliced, together: int) -> None:
         self._network = network
         self._together = together
         self._turns = Turns()

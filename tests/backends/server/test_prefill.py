@@ -1,12 +1,12 @@
 """Which prompts are on their way, and in which order they end."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 
 import numpy as np
 import pytest
 
 from backends.server import ChatModel
-from backends.server.batch import FlatBatch, KVCache
+from backends.server.batch import FlatBatch
 from backends.server.generation import GenerationRequest, SamplingSettings
 from backends.server.model import Logits
 from backends.server.prefill import Prefills
@@ -15,10 +15,6 @@ from backends.server.request import Generation
 
 class SlicedNetwork:
     """Computes nothing, in a slice a token: the real small ones have too few slices to look at."""
-
-    chunkable = False
-    vocab_size = 1
-    context = 10_000
 
     def __init__(self) -> None:
         self.open: list[list[int]] = []
@@ -33,15 +29,6 @@ class SlicedNetwork:
         finally:
             self.open.remove(batch.lengths)
         return np.zeros((len(batch.spans), 1), np.float32)
-
-    def step(self, batch: FlatBatch) -> Logits:
-        raise NotImplementedError
-
-    def new_cache(self) -> KVCache:
-        raise NotImplementedError
-
-    def reusable(self, stored: Sequence[int], prompt: Sequence[int]) -> int:
-        raise NotImplementedError
 
 
 class Joining:
