@@ -13,48 +13,34 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.peers.children.commands import BELOW, Command, prompt, serve
+from benchmarks.peers.children.stepped import Stepped
 
-_START = 32
 _END = (130001, 130004)  # [gMASK] <sop>
 
 
-class ChatGLMCpp:
+class ChatGLMCpp(Stepped):
     """A loaded model with one sequence."""
 
     def __init__(self, path: str) -> None:
         library: Any = importlib.import_module("_C")
         self._model = library.Pipeline(path).model
+        self._ids: list[int] = []
         self._greedy = library.GenerationConfig(do_sample=False)
 
-    def prefill(self, tokens: int) -> float:
-        """Seconds from a prompt to its first token."""
-        begun = time.perf_counter()
-        self._begin(tokens)
-        return time.perf_counter() - begun
+    def begin(self, tokens: int) -> int:
+        """See ``Stepped``."""
+        self._ids = prompt(tokens, BELOW["chatglm"], _END)
+        return self._next(0)
 
-    def decode(self, tokens: int) -> float:
-        """Tokens a second after a short prompt."""
-        ids = self._begin(_START)
-        begun = time.perf_counter()
-        for _ in range(tokens):
-            self._step(ids)
-        return tokens / (time.perf_counter() - begun)
+    def step(self, token: int) -> int:
+        """See ``Stepped``."""
+        self._ids.append(token)
+        return self._next(len(self._ids) - 1)
 
-    def greedy(self, tokens: int) -> list[int]:
-        """The likeliest ids after a short prompt."""
-        ids = self._begin(_START)
-        while len(ids) < _START + tokens:
-            self._step(ids)
-        return ids[_START:]
-
-    def _begin(self, tokens: int) -> list[int]:
-        ids = prompt(tokens, BELOW["chatglm"], _END)
-        return [*ids, self._model.generate_next_token(ids, None, self._greedy, 0, tokens)]
-
-    def _step(self, ids: list[int]) -> None:
-        past = len(ids) - 1
-        context = ids.index(_END[-1]) + 1
-        ids.append(self._model.generate_next_token(ids, None, self._greedy, past, context))
+    def _next(self, past: int) -> int:
+        context = self._ids.index(_END[-1]) + 1
+        found = self._model.generate_next_token(self._ids, None, self._greedy, past, context)
+        return int(found)
 
 
 def load() -> Mapping[str, Command]:
@@ -62,8 +48,7 @@ def load() -> Mapping[str, Command]:
     threads = int(sys.argv[2])
     if len(os.sched_getaffinity(0)) != threads:
         raise RuntimeError(f"this must be started on {threads} cores")
-    model = ChatGLMCpp(sys.argv[1])
-    return {"prefill": model.prefill, "decode": model.decode, "greedy": model.greedy}
+    return ChatGLMCpp(sys.argv[1]).commands
 
 
 if __name__ == "__main__":

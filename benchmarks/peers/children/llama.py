@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peers.children.commands import BELOW, Command, prompt, serve
+from benchmarks.peers.children.stepped import Stepped
 
 _CONTEXT = 4096
-_START = 32
 
 
-class LlamaCpp:
+class LlamaCpp(Stepped):
     """A loaded model with one sequence."""
 
     def __init__(self, path: str, threads: int) -> None:
@@ -37,32 +37,16 @@ class LlamaCpp:
         vocabulary = library.llama_model_get_vocab(self._model)
         self._rows = library.llama_vocab_n_tokens(vocabulary)
 
-    def prefill(self, tokens: int) -> float:
-        """Seconds from a prompt to its first token."""
-        begun = time.perf_counter()
-        self._begin(tokens)
-        return time.perf_counter() - begun
-
-    def decode(self, tokens: int) -> float:
-        """Tokens a second after a short prompt."""
-        token = self._begin(_START)
-        begun = time.perf_counter()
-        for _ in range(tokens):
-            token = self._step([token])
-        return tokens / (time.perf_counter() - begun)
-
-    def greedy(self, tokens: int) -> list[int]:
-        """The likeliest ids after a short prompt."""
-        said = [self._begin(_START)]
-        while len(said) < tokens:
-            said.append(self._step([said[-1]]))
-        return said
-
-    def _begin(self, tokens: int) -> int:
+    def begin(self, tokens: int) -> int:
+        """See ``Stepped``."""
         self._library.llama_memory_clear(self._library.llama_get_memory(self._context), False)
-        return self._step(prompt(tokens, BELOW["qwen2"]))
+        return self._decoded(prompt(tokens, BELOW["qwen2"]))
 
-    def _step(self, ids: Sequence[int]) -> int:
+    def step(self, token: int) -> int:
+        """See ``Stepped``."""
+        return self._decoded([token])
+
+    def _decoded(self, ids: Sequence[int]) -> int:
         array = (ctypes.c_int32 * len(ids))(*ids)
         batch = self._library.llama_batch_get_one(array, len(ids))
         if failed := self._library.llama_decode(self._context, batch):
@@ -73,8 +57,7 @@ class LlamaCpp:
 
 def load() -> Mapping[str, Command]:
     """Load what the command line names."""
-    model = LlamaCpp(sys.argv[1], int(sys.argv[2]))
-    return {"prefill": model.prefill, "decode": model.decode, "greedy": model.greedy}
+    return LlamaCpp(sys.argv[1], int(sys.argv[2])).commands
 
 
 if __name__ == "__main__":

@@ -14,11 +14,10 @@ from backends.server.loading import load_engine
 from backends.server.model import ChatModel
 from backends.server.weights import no_progress
 from benchmarks.peers.children.commands import BELOW, Command, prompt, serve
+from benchmarks.peers.children.stepped import Stepped
 
-_START = 32
 
-
-class OwnModel:
+class OwnModel(Stepped):
     """A loaded model with one sequence.
 
     Args:
@@ -33,32 +32,16 @@ class OwnModel:
         self._below = min(BELOW[model.family], model.network.vocab_size)
         self._cache = model.network.new_cache()
 
-    def prefill(self, tokens: int) -> float:
-        """Seconds from a prompt to its first token."""
-        begun = time.perf_counter()
-        self._begin(tokens)
-        return time.perf_counter() - begun
-
-    def decode(self, tokens: int) -> float:
-        """Tokens a second after a short prompt."""
-        token = self._begin(_START)
-        begun = time.perf_counter()
-        for _ in range(tokens):
-            token = self._step([token])
-        return tokens / (time.perf_counter() - begun)
-
-    def greedy(self, tokens: int) -> list[int]:
-        """The likeliest ids after a short prompt."""
-        said = [self._begin(_START)]
-        while len(said) < tokens:
-            said.append(self._step([said[-1]]))
-        return said
-
-    def _begin(self, tokens: int) -> int:
+    def begin(self, tokens: int) -> int:
+        """See ``Stepped``."""
         self._cache = self._model.network.new_cache()
-        return self._step(prompt(tokens, self._below, self._end))
+        return self._stepped(prompt(tokens, self._below, self._end))
 
-    def _step(self, ids: Sequence[int]) -> int:
+    def step(self, token: int) -> int:
+        """See ``Stepped``."""
+        return self._stepped([token])
+
+    def _stepped(self, ids: Sequence[int]) -> int:
         return int(self._model.step([Span(tuple(ids), self._cache)])[0].argmax())
 
 
@@ -66,8 +49,7 @@ def load() -> Mapping[str, Command]:
     """Load what the command line names."""
     folder, precision, threads = sys.argv[1:]
     limits = Limits(threads=int(threads))
-    model = OwnModel(load_engine(Path(folder), precision, limits, no_progress).model)
-    return {"prefill": model.prefill, "decode": model.decode, "greedy": model.greedy}
+    return OwnModel(load_engine(Path(folder), precision, limits, no_progress).model).commands
 
 
 if __name__ == "__main__":
