@@ -12,6 +12,8 @@ VENV   ?= .venv
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 TORCH  := $(shell grep '^torch==' requirements.txt)
 ARGS   ?=
+# Half of what tests do is wait; one worker has the browser, the other all else.
+WORKERS ?= 2
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
@@ -23,7 +25,7 @@ run: $(VENV)/.run
 
 test: $(VENV)/.dev
 	.ci/system-packages
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -151,7 +151,7 @@ def test_the_sides_without_a_whole_answer_are_to_be_asked_again(ended: AnswerSta
     assert view(S.ANSWERING, ended, ended).to_retry == (Side.LEFT, Side.RIGHT)
 
 
-@pytest.mark.parametrize("state", set(S) - {S.ANSWERING})
+@pytest.mark.parametrize("state", sorted(set(S) - {S.ANSWERING}))
 def test_nothing_is_to_be_asked_again_in_another_state(state: TrialState) -> None:
     assert view(state, AnswerStatus.FAILED, AnswerStatus.FAILED).to_retry == ()
     assert TrialView("x", state, blind=True).to_retry == ()

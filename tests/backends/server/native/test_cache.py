@@ -1,8 +1,9 @@
 """What a cache takes is what it says, counted by the system; and what a network keeps beside."""
 
 import gc
-import re
+import mmap
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from backends.server.native.workspace import Workspace
 from tests.backends.server.native.networks import make_qwen, native_of, step
 
 CONTEXT = 1000
-MAPS = Path("/proc/self/smaps")
+PAGES = Path("/proc/self/pagemap")
+EXCLUSIVE = np.uint64(56)  # the bit of a page that no other mapping shares
 
 
 @pytest.fixture(scope="module")
@@ -45,22 +47,27 @@ def _allocated_bytes(network: NativeNetwork, cache: NativeCache) -> int:
     return rows * cache.room * shape.head.size * 2
 
 
-def _resident_bytes(*caches: NativeCache) -> int:
-    """What the system says of the pieces of memory in which they are; neighbours may be one."""
-    if not MAPS.exists():
+def _resident_bytes(network: NativeNetwork, *caches: NativeCache) -> int:
+    """What the system says of their pages. (Of mappings it says it too, but neighbours may be one.)
+
+    A page that was read but never written is a page of zeros that all share, and takes nothing.
+    """
+    if not PAGES.exists():
         pytest.skip("This system doesn't tell what is taken.")
-    maps = re.findall(r"^(\w+)-(\w+) .*?^Rss: +(\d+) kB$", MAPS.read_text(), re.M | re.S)
-    return sum(
-        1024 * int(taken)
-        for first, last, taken in maps
-        if any(int(first, 16) <= cache.address < int(last, 16) for cache in caches)
-    )
+    with PAGES.open("rb") as file:
+        return sum(_own(file, one.address, _allocated_bytes(network, one)) for one in caches)
+
+
+def _own(file: BinaryIO, address: int, size: int) -> int:
+    file.seek(address // mmap.PAGESIZE * 8)
+    pages = np.frombuffer(file.read(-(-size // mmap.PAGESIZE) * 8), np.uint64)
+    return mmap.PAGESIZE * int((pages >> EXCLUSIVE & np.uint64(1)).sum())
 
 
 @pytest.mark.parametrize("tokens", [1, 20, 256, 300, 600])
 def test_what_is_counted_is_what_is_taken(network: NativeNetwork, tokens: int) -> None:
     cache = _filled(network, tokens)
-    assert cache.nbytes == _resident_bytes(cache)
+    assert cache.nbytes == _resident_bytes(network, cache)
     assert cache.nbytes <= 65536 * (tokens + 32)
 
 
@@ -76,20 +83,20 @@ def test_a_cache_that_has_grown_takes_no_more_than_one_made_at_once(
     grown, at_once = _filled(network, 250), _filled(network, 300)
     step(network, ([7] * 50, grown))
     assert grown.nbytes == at_once.nbytes
-    assert grown.nbytes + at_once.nbytes == _resident_bytes(grown, at_once)
+    assert grown.nbytes + at_once.nbytes == _resident_bytes(network, grown, at_once)
 
 
 def test_a_copy_takes_what_its_part_needs(network: NativeNetwork) -> None:
     cache = _filled(network, 600)
     copied = cache.prefix(64)
     assert copied.nbytes == 64 * 65536
-    assert cache.nbytes + copied.nbytes == _resident_bytes(cache, copied)
+    assert cache.nbytes + copied.nbytes == _resident_bytes(network, cache, copied)
 
 
 def test_what_was_written_is_taken_until_the_cache_goes(network: NativeNetwork) -> None:
     cache = _filled(network, 300)
     cache.truncate(10)
-    assert cache.nbytes == _resident_bytes(cache) > 200 * 65536
+    assert cache.nbytes == _resident_bytes(network, cache) > 200 * 65536
 
 
 def test_an_empty_cache_takes_nothing(network: NativeNetwork) -> None:
