@@ -31,7 +31,7 @@ _MOST_CACHE_BYTES = 2 * _GB
 # Beside the weights: keys and values of an answer, one layer's work, a first conversion.
 _BESIDE = 0.1
 _LARGE = 100_000_000
-"""More 16-bit weights than this aren't made 32 bits wide; see `backends.server.precision`."""
+"""More 16-bit weights than this aren't made 32 bits wide; see `checkpoints.precision`."""
 # Bits of a weight, scales included. In int4 the embedding has 8: a large share of a small model.
 _BITS = {"float32": 32.0, "bfloat16": 16.0, "int8": 8.1, "int4": 6.0}
 

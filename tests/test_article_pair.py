@@ -9,7 +9,7 @@ from gradio_client import Client
 from backends.catalog import MODELS
 from benchmarks.app_process import running
 from tests.backends.hub_server import COMMIT, HubServer, forget_settings, running_hub
-from tests.backends.server.checkpoints import CHATGLM
+from tests.backends.server.qwen2_checkpoints import CHATGLM
 
 INT4 = CHATGLM.parent / "int4"
 

@@ -2,14 +2,13 @@
 
 import re
 import tomllib
-from pathlib import Path
 
 import yaml
 
 from app import Settings, cli
+from tests.paths import ROOT
 from ui.pages import PATHS
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 

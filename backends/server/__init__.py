@@ -3,6 +3,10 @@
 The only package of the project that imports torch, and only once something here is used:
 importing ``backends.server`` itself is cheap. ``load_model`` and ``load_tokenizer`` are its face
 for other code; ``python -m backends.server`` is its face for everyone else.
+
+From the outside in: ``api`` and ``host`` serve; ``engine`` batches requests; ``model`` is one face
+over the families ``qwen2``, ``chatglm`` and ``transformers_model``; these compute with ``eager``
+(torch) or ``native`` (our own ``kernels``), and read with ``checkpoints`` and ``tokenizer``.
 """
 
 import importlib

@@ -36,7 +36,7 @@ from backends.server.host import ModelHost
 from backends.server.schema import ChatRequest
 
 if TYPE_CHECKING:
-    from backends.server.engine import Engine
+    from backends.server.engine.engine import Engine
 
 _CLIENT_CLOSED = 499
 _HTTP_ERRORS: dict[type[ServerError], tuple[int, str, str | None]] = {

@@ -24,7 +24,7 @@ from backends.server.generation import (
 )
 
 if TYPE_CHECKING:
-    from backends.server.engine import Engine
+    from backends.server.engine.engine import Engine
 
 
 class Completion:

@@ -20,7 +20,7 @@ from backends.server.errors import ServerError
 from backends.server.generation import Limits
 
 if TYPE_CHECKING:
-    from backends.server.engine import Engine
+    from backends.server.engine.engine import Engine
 
 logger = logging.getLogger(__name__)
 

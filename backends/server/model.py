@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from backends.checkpoint import Family
 from backends.server.batch import FlatBatch, KVCache, Span
+from backends.server.checkpoints.precision import choose
+from backends.server.checkpoints.weights import Progress, no_progress, read_json
 from backends.server.conversation import MessageLike
+from backends.server.engine.sampling import Sampler, Vocabulary
 from backends.server.errors import CheckpointError, ContextError, SequenceError
 from backends.server.generation import SamplingSettings
-from backends.server.precision import choose
-from backends.server.sampling import Sampler, Vocabulary
-from backends.server.weights import Progress, no_progress, read_json
 
 Logits = NDArray[np.float32]
 """Shape (rows, vocab)."""

@@ -27,17 +27,17 @@ from transformers import (
 from transformers.cache_utils import DynamicLayer
 
 from backends.checkpoint import CONTEXT_KEYS
-from backends.server.adapter import merge_adapter
-from backends.server.architecture import UNREADABLE, read_architecture
 from backends.server.batch import FlatBatch, KVCache, Span, common_prefix, finish
+from backends.server.checkpoints.adapter import merge_adapter
+from backends.server.checkpoints.architecture import UNREADABLE, read_architecture
+from backends.server.checkpoints.generation_config import read_defaults
+from backends.server.checkpoints.precision import BFLOAT16, FLOAT32, unquantised_precisions
+from backends.server.checkpoints.weights import Progress, read_json, read_tensors
+from backends.server.eager.linear import DTYPES
+from backends.server.eager.network import TorchNetwork, use_threads
 from backends.server.errors import CheckpointError
-from backends.server.generation_config import read_defaults
-from backends.server.linear import DTYPES
-from backends.server.precision import BFLOAT16, FLOAT32, unquantised_precisions
-from backends.server.template_tokenizer import TemplateTokenizer
-from backends.server.template_tokenizer import load_tokenizer as load_template_tokenizer
-from backends.server.torch_network import TorchNetwork, use_threads
-from backends.server.weights import Progress, read_json, read_tensors
+from backends.server.tokenizer.template import TemplateTokenizer
+from backends.server.tokenizer.template import load_tokenizer as load_template_tokenizer
 
 __all__ = [
     "TransformersCache",

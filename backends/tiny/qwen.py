@@ -8,8 +8,8 @@ from pathlib import Path
 
 from backends.server.qwen2 import Qwen2Config
 from backends.server.qwen2.network import Qwen2Network
-from backends.server.template_tokenizer import TemplateTokenizer
-from backends.server.transformers_tokenizer import read_with_transformers
+from backends.server.tokenizer.by_transformers import read_with_transformers
+from backends.server.tokenizer.template import TemplateTokenizer
 from backends.tiny.conversations import Conversation, as_messages
 from backends.tiny.recipe import Recipe
 from backends.tiny.training import Example

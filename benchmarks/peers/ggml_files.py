@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from backends.server.int4 import published_values
+from backends.server.checkpoints.int4 import published_values
 
 BLOCK = 32
 FLOAT32 = 0

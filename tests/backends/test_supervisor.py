@@ -17,6 +17,7 @@ from backends.client import Message, ModelUnavailable, Piece, stream_answer
 from backends.supervisor import ModelServer, Patience, State, server_command
 from tests.backends.conftest import fake_command, script, until
 from tests.backends.fake_server import chunk
+from tests.paths import ROOT
 
 HASTY = Patience(poll_s=0.05, first_backoff_s=0.1, kill_after_s=0.5)
 Start = Callable[..., Awaitable[ModelServer]]
@@ -262,7 +263,7 @@ async def test_what_a_ready_server_writes_may_quote_prompts_and_is_only_logged_f
 def test_no_server_outlives_an_app_that_is_killed(second: str) -> None:
     app = subprocess.Popen(
         [sys.executable, "-m", "tests.backends.app_to_kill", second],
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
         stdout=subprocess.PIPE,
     )
     with app:

@@ -3,11 +3,11 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from backends.weight_files import WeightSet, choose_weights, indexed_names, weight_file_names
+from tests.paths import ROOT
 
 INDEX = "model.safetensors.index.json"
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
@@ -78,4 +78,4 @@ def test_what_is_no_index_asks_for_nothing(text: str) -> None:
 
 def test_choosing_needs_no_torch() -> None:
     code = "import sys, backends.weight_files; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -2,19 +2,17 @@
 
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from backends.server.engine import Engine
+from backends.server.engine.engine import Engine
 from backends.server.model import ChatModel, load_model
 from benchmarks.peers.children.commands import prompt
 from benchmarks.peers.children.own_engine import Conversations
 from benchmarks.peers.children.own_model import OwnModel
 from benchmarks.peers.children.reader import Reader
-
-TINY = Path(__file__).parents[2] / "backends" / "tiny"
+from tests.paths import TINY
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from safetensors import safe_open
 
 from backends.checkpoint import read_checkpoint
 from backends.server import load_model
-from backends.server.int4 import published_values
+from backends.server.checkpoints.int4 import published_values
 from benchmarks.random_weights import (
     QWEN_CONTROLS,
     ROOT,

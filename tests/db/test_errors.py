@@ -16,7 +16,8 @@ from db import Database, DatabaseError
 from db.address import parse
 from tests.db import rows
 from tests.db.postgres import PASSWORD, Server
-from tests.db.writer import ROOT, store_rating
+from tests.db.writer import store_rating
+from tests.paths import ROOT
 
 NOBODY = 65534
 

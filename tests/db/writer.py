@@ -6,12 +6,10 @@
 import itertools
 import subprocess
 import sys
-from pathlib import Path
 
 from db import Database
 from tests.db import rows
-
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
 
 
 def store_rating(database: Database) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from benchmarks.app_process import ROOT, running
+from benchmarks.app_process import running
 from db import Side
 from tests.backends.hub_server import HubServer, Trouble, running_hub
 from tests.e2e.compare_page import ComparePage
@@ -19,11 +19,11 @@ from tests.e2e.conftest import RunningApp
 from tests.e2e.legibility import faint_texts, nameless, overflowing
 from tests.e2e.models_page import ModelsPage, call
 from tests.e2e.visits import Visit, Visits
+from tests.paths import TINY
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 KEY = "open sesame"
-TINY = ROOT / "backends" / "tiny"
 PAIR = ("tiny-qwen", "tiny-chatglm")
 AT_HUB = "someone/distant-parrot"
 HUGE_WEIGHTS = 25_000_000_000

@@ -6,7 +6,6 @@ The first tests put the app behind a slow line. The others load the script alone
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,12 +15,13 @@ from tests.e2e.compare_page import ComparePage
 from tests.e2e.conftest import RunningApp
 from tests.e2e.recording import Recording, recording
 from tests.e2e.visits import Visits
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.browser
 
 LAG_S = 0.4
 LOADS = 8
-STREAM_JS = Path(__file__).parents[2] / "ui" / "static" / "stream.js"
+STREAM_JS = ROOT / "ui" / "static" / "stream.js"
 
 CLOSING = 'data: {"msg":"close_stream","event_id":null}\n\n'
 BREAK = None

@@ -1,7 +1,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 import yaml
@@ -10,9 +9,10 @@ from hypothesis import strategies as st
 
 from backends.catalog import MODELS
 from rating.blinding import MASK, NameMask, Pace, Progress, SharedPace
+from tests.paths import TINY
 
 NAMES = sorted({name for model in MODELS.values() for name in model.names})
-CORPUS = Path(__file__).parents[2] / "backends" / "tiny" / "corpus"
+CORPUS = TINY / "corpus"
 
 
 def masked(*pieces: str, names: Sequence[str] = NAMES) -> str:

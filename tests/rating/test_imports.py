@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 import rating
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 MODULES = sorted(file.stem for file in Path(str(rating.__file__)).parent.glob("*.py"))
 
 

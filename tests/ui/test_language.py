@@ -2,7 +2,6 @@
 
 import re
 import string
-from pathlib import Path
 
 import pytest
 from starlette.requests import HTTPConnection
@@ -10,9 +9,10 @@ from starlette.requests import HTTPConnection
 from db import Language, TrialState
 from rating.errors import PairInUse
 from rating.trial import AnswerStatus
+from tests.paths import ROOT
 from ui.language import COOKIE, language_of, text_key, texts_in
 
-UI = Path(__file__).parents[2] / "ui"
+UI = ROOT / "ui"
 RATING = UI.parent / "rating"
 
 

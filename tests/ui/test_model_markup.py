@@ -16,13 +16,14 @@ from backends.memory import DoesNotFit, Fit
 from backends.specs import resolve
 from backends.supervisor import ModelServer
 from db import Language
+from tests.paths import TINY
 from ui import model_markup
 from ui.language import Texts, texts_in
 
 QWEN, CHATGLM = MODELS["qwen1.5-0.5b-chat"], MODELS["chatglm-6b-int4"]
 ELSEWHERE = "http://10.1.2.3:8000/v1#llama3"
 GB = 1_000_000_000
-TINY = Path(model_markup.__file__).parents[1] / "backends" / "tiny" / "tiny-qwen"
+TINY_QWEN = TINY / "tiny-qwen"
 
 
 class Told(Backend):
@@ -35,7 +36,7 @@ class Told(Backend):
     def loaded(self) -> "Told":
         """Ready, with what only its files and the loaded network could tell."""
         if self.model.local:
-            folder = self.model.folder or TINY
+            folder = self.model.folder or TINY_QWEN
             files = Checkpoint(folder, "qwen2", 777, 123_456, 5 * GB, 32, "0123456789abcdef")
             self.model = self.model.with_checkpoint(files)
             self._precision = "float32"
@@ -178,7 +179,7 @@ def test_folders_and_addresses_of_this_machine_are_for_the_operator_alone(t: Tex
         ("qwen1.5-0.5b-chat", "chatglm-6b-int4"),
         ("someone/some-model", "other/other-model@v2"),
         ("someone/some-model", "tiny-qwen"),
-        (str(TINY.parent / "tiny-chatglm"), "someone/some-model+{adapter}"),
+        (str(TINY / "tiny-chatglm"), "someone/some-model+{adapter}"),
         (ELSEWHERE, "someone/some-model"),
     ],
 )

@@ -7,7 +7,6 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import gradio as gr
 import pytest
@@ -20,6 +19,7 @@ from backends.specs import resolve
 from backends.supervisor import RemoteModel
 from db import Database
 from rating.session import Panel
+from tests.paths import ROOT
 from ui.pages import PATHS, build_pages
 from ui.visitor import COOKIE
 from ui.web import build_app
@@ -150,7 +150,7 @@ def test_what_nobody_needs_is_switched_off(visitor: TestClient, path: str) -> No
 
 
 def test_no_page_names_another_host_to_fetch_from() -> None:
-    folder = Path(__file__).parents[2] / "ui"
+    folder = ROOT / "ui"
     for file in [*folder.glob("static/*"), *folder.glob("templates/*")]:
         found = set(re.findall(r"https?://[\w.]+", file.read_text(encoding="utf-8")))
         assert found <= {"http://www.w3.org"}, file

@@ -30,11 +30,11 @@ from typing import TYPE_CHECKING
 from backends.server.chatglm.config import ChatGLMConfig, read_config
 from backends.server.chatglm.prompt import build_prompt, process_response
 from backends.server.chatglm.tokenizer import ChatGLMTokenizer
+from backends.server.checkpoints.generation_config import read_sampling
+from backends.server.checkpoints.precision import FLOAT32, INT4, INT8, unquantised_precisions
+from backends.server.checkpoints.weights import Progress, no_progress
 from backends.server.errors import CheckpointError
 from backends.server.generation import SamplingSettings
-from backends.server.generation_config import read_sampling
-from backends.server.precision import FLOAT32, INT4, INT8, unquantised_precisions
-from backends.server.weights import Progress, no_progress
 
 if TYPE_CHECKING:
     from backends.server.model import Network

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from backends.server.chatglm.config import ChatGLMConfig, read_config
 from backends.server.chatglm.network import ChatGLMNetwork
-from backends.server.int4 import kernel_layout, published_values
-from backends.server.linear import DTYPES, Int8, exact, fast, plain
-from backends.server.packed_network import packed_state
-from backends.server.precision import FLOAT32
-from backends.server.quantising import PlainTensor, Quantised, QuantisedMatrix
-from backends.server.torch_network import TorchNetwork, use_threads
-from backends.server.weights import Progress, no_progress, read_tensors
+from backends.server.checkpoints.int4 import kernel_layout, published_values
+from backends.server.checkpoints.precision import FLOAT32
+from backends.server.checkpoints.quantising import PlainTensor, Quantised, QuantisedMatrix
+from backends.server.checkpoints.weights import Progress, no_progress, read_tensors
+from backends.server.eager.linear import DTYPES, Int8, exact, fast, plain
+from backends.server.eager.network import TorchNetwork, use_threads
+from backends.server.eager.packed_network import packed_state
 
 _TABLE = "transformer.word_embeddings.weight"
 

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
+from backends.server.checkpoints import config_json
 from backends.server.errors import CheckpointError
-from backends.server.weights import read_json
 
 # The original never tells its blocks how many layers there are: each computes sqrt(2 * 28) from
 # the default, whatever the checkpoint's depth.
@@ -107,19 +107,12 @@ def read_config(folder: Path) -> ChatGLMConfig:
     Raises:
         CheckpointError: its config.json is missing, not supported, or says nonsense.
     """
-    path = folder / "config.json"
-    raw = read_json(path)
-    try:
-        return ChatGLMConfig.from_dict(raw)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+    return config_json.read_config(folder, ChatGLMConfig.from_dict)
 
 
 _UNSUPPORTED = {"pre_seq_len": "A ChatGLM checkpoint with a P-tuning prefix"}
 _OLDEST_VOCABULARY = 150528
 _IMAGE_TOKENS = 20000
-# More than any of these checkpoints has of anything; far more would never end to be laid out.
-_MOST = 1_000_000
 
 
 def _special_ids(given: Mapping[str, int]) -> dict[str, int]:
@@ -135,25 +128,8 @@ def _special_ids(given: Mapping[str, int]) -> dict[str, int]:
 
 
 def _check(name: str, value: Any) -> None:
-    """Makes sure that a field can have this value.
-
-    Raises:
-        CheckpointError: it can't.
-    """
-    if name == "quantization_embeddings":
-        fits = isinstance(value, bool)
-    elif name == "layernorm_epsilon":
-        fits = type(value) in (int, float) and 0 < value < 1
-    else:
-        least = 0 if name.endswith("_token_id") or name == "quantization_bit" else 1
-        fits = is_count(value, least)
-    if not fits:
-        raise CheckpointError(f"{name} can't be {value!r}.")
-
-
-def is_count(value: Any, least: int = 0) -> bool:
-    """Whether a value is a whole number that a size or an id can be."""
-    return type(value) is int and least <= value <= _MOST
+    least = 0 if name.endswith("_token_id") or name == "quantization_bit" else 1
+    config_json.check(name, value, type(getattr(ChatGLMConfig, name)), least)
 
 
 def is_chatglm_v1(raw: Mapping[str, Any]) -> bool:

@@ -14,6 +14,7 @@ from backends.server import kernels
 from backends.server.batch import Span
 from backends.server.chatglm import places
 from backends.server.chatglm.config import RESIDUAL_SCALE, ChatGLMConfig
+from backends.server.checkpoints.weights import Progress
 from backends.server.native import (
     Angles,
     HeadPlaces,
@@ -23,10 +24,9 @@ from backends.server.native import (
     PackedDecoder,
     Shape,
 )
-from backends.server.weights import Progress
 
 if TYPE_CHECKING:
-    from backends.server.quantising import Quantised
+    from backends.server.checkpoints.quantising import Quantised
 
 _SECTIONS = 2  # of a head, each turned by one of the two positions
 

@@ -7,25 +7,20 @@ Parameters carry the published names, so checkpoints load as they are.
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import cast
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from backends.server.attention import Attention, causal
-from backends.server.batch import FlatBatch, Span, finish
+from backends.server.batch import FlatBatch, Span
 from backends.server.chatglm import places
 from backends.server.chatglm.config import RESIDUAL_SCALE, ChatGLMConfig
-from backends.server.errors import CheckpointError
-from backends.server.kv_cache import TorchCache
-from backends.server.linear import PLAIN, Storage
-from backends.server.saving import save_network
-from backends.server.torch_network import select
+from backends.server.eager.attention import Attention, causal
+from backends.server.eager.layered import LayeredNetwork, Parts, rotate
+from backends.server.eager.linear import PLAIN, Storage
 
 
 @dataclass(frozen=True)
@@ -43,30 +38,18 @@ class _Layout:
     attention: Attention
 
 
-class ChatGLMNetwork(nn.Module):
-    """The decoder with its tied head; starts at random unless loaded.
-
-    Args:
-        config: the shape.
-        storage: how the matrices are stored; others than plain ones can't be trained.
-    """
+class ChatGLMNetwork(LayeredNetwork[ChatGLMConfig]):
+    """The decoder with its tied head."""
 
     # A prompt's context is seen in both directions, so it goes through at once.
     chunkable = False
 
     def __init__(self, config: ChatGLMConfig, storage: Storage = PLAIN) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config, storage)
         self.transformer = _Transformer(config, storage)
         self._attention_dtype = storage.attention
         self._frequencies = torch.tensor(places.frequencies(config), device="cpu")
         self.apply(_initialise)
-
-    @classmethod
-    def on_meta(cls, config: ChatGLMConfig, storage: Storage = PLAIN) -> ChatGLMNetwork:
-        """A network without numbers: says which tensors it needs."""
-        with torch.device("meta"):
-            return cls(config, storage)
 
     @classmethod
     def from_tensors(
@@ -74,72 +57,32 @@ class ChatGLMNetwork(nn.Module):
         config: ChatGLMConfig,
         tensors: Iterable[tuple[str, Tensor]],
         storage: Storage = PLAIN,
-    ) -> ChatGLMNetwork:
-        """A network with a checkpoint's weights, in the types of its storage.
-
-        Raises:
-            CheckpointError: tensors are missing, unknown or of the wrong shape.
-        """
-        network = cls.on_meta(config, storage)
-        types = {name: tensor.dtype for name, tensor in network.state_dict().items()}
-        state: dict[str, Tensor] = {}
-        for name, tensor in tensors:
-            own_name = name.replace("lm_head.", "transformer.word_embeddings.")
-            # Both names stand for one shared matrix; where a file holds two, the head's is the
-            # one that the original ends up with.
-            of_head_already = own_name == name and own_name in state
-            if not name.endswith("rotary_emb.inv_freq") and not of_head_already:
-                state[own_name] = tensor.to(types.get(own_name, tensor.dtype))
-        try:
-            network.load_state_dict(state, assign=True)
-        except RuntimeError as error:
-            # torch names every tensor of every layer.
-            message = textwrap.shorten(str(error), 600, placeholder=" ...")
-            raise CheckpointError(f"The weights don't fit the config: {message}") from error
-        return network.eval().requires_grad_(False)
+    ) -> Self:
+        """See ``LayeredNetwork``; takes a checkpoint's tensors as they are."""
+        return super().from_tensors(config, _without_head(tensors), storage)
 
     @property
-    def vocab_size(self) -> int:
-        """Number of logits a row."""
-        return self.config.vocab_size
+    def parts(self) -> Parts:
+        """See ``LayeredNetwork``."""
+        inner = self.transformer
+        table = inner.word_embeddings
+        return Parts(table, inner.layers, inner.final_layernorm, head=table)
 
     @property
     def context(self) -> int:
         """How many tokens a sequence may have."""
         return self.config.max_sequence_length
 
-    def new_cache(self) -> TorchCache:
-        """An empty cache for one sequence."""
-        return TorchCache(self.config.num_layers)
-
     def reusable(self, stored: Sequence[int], prompt: Sequence[int]) -> int:
         """How many of a stored sequence's first tokens serve a prompt; see ``places``."""
         return places.reusable(stored, prompt, self.config)
 
-    def forward(self, batch: FlatBatch) -> Tensor:
-        """Logits of the batch's wanted rows, (rows, vocab); caches grow by their spans.
+    def layout(self, batch: FlatBatch) -> _Layout:
+        """See ``LayeredNetwork``.
 
         Raises:
             SequenceError: a sequence has no <sop>, or neither [gMASK] nor [MASK].
         """
-        return finish(self.slices(batch))
-
-    def slices(self, batch: FlatBatch) -> Generator[None, None, Tensor]:
-        """The same in slices: a layer each."""
-        layout = self._layout(batch)
-        hidden = self.transformer.word_embeddings.rows(torch.from_numpy(batch.token_ids))
-        for layer in self.transformer.layers:
-            hidden = layer(hidden, layout)
-            yield
-        hidden = self.transformer.final_layernorm(select(batch, hidden))
-        batch.extend_caches()
-        return self.transformer.word_embeddings.product(hidden)
-
-    def save(self, folder: Path) -> None:
-        """Writes config.json and model.safetensors (float16, published names)."""
-        save_network(self, self.config.to_dict(), folder)
-
-    def _layout(self, batch: FlatBatch) -> _Layout:
         contexts = [places.context_length(span.sequence, self.config) for span in batch.spans]
         pairs = list(zip(batch.spans, contexts, strict=True))
         turns = torch.cat([_positions(*pair, self.config) for pair in pairs], dim=1)
@@ -226,10 +169,22 @@ def _rotate(heads: Tensor, layout: _Layout) -> Tensor:
         layout: holds the angles.
     """
     halves = heads.reshape(*heads.shape[:-1], 2, -1)
-    first, second = halves.chunk(2, dim=-1)
-    cos, sin = layout.cos, layout.sin
-    turned = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
-    return turned.flatten(-2)
+    return rotate(halves, layout.cos, layout.sin).flatten(-2)
+
+
+def _without_head(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    """The tensors under the names of the network, which has no head of its own.
+
+    The embedding's name and the head's stand for one shared matrix; where a file holds two, the
+    head's is the one that the original ends up with.
+    """
+    of_head = set()
+    for name, tensor in tensors:
+        own_name = name.replace("lm_head.", "transformer.word_embeddings.")
+        if own_name != name:
+            of_head.add(own_name)
+        if name not in of_head and not name.endswith("rotary_emb.inv_freq"):
+            yield own_name, tensor
 
 
 def _positions(span: Span, context: int, config: ChatGLMConfig) -> Tensor:

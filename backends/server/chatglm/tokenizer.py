@@ -15,7 +15,6 @@ from typing import Self
 
 from sentencepiece import SentencePieceProcessor
 
-from backends.server.chatglm.config import is_count
 from backends.server.chatglm.prompt import (
     MARKS,
     TRAINING_TIME,
@@ -23,9 +22,10 @@ from backends.server.chatglm.prompt import (
     process_response,
     punctuate,
 )
+from backends.server.checkpoints.config_json import is_count
+from backends.server.checkpoints.weights import read_optional_json
 from backends.server.conversation import MessageLike, read_conversation
 from backends.server.errors import CheckpointError, SequenceError
-from backends.server.weights import read_optional_json
 
 MODEL_FILE = "ice_text.model"
 _TAB = "<|tab|>"

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from backends.server.checkpoints.weights import read_file, read_json
 from backends.server.errors import CheckpointError
-from backends.server.weights import read_file, read_json
 
 if TYPE_CHECKING:
     from peft import PeftModel

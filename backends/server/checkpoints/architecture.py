@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
+from backends.server.checkpoints.weights import read_json
 from backends.server.errors import CheckpointError
-from backends.server.weights import read_json
 
 # Python files of the checkpoint, kernels fetched by name, other shapes of output.
 _LEFT_OUT = frozenset(

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from backends.server.checkpoints.weights import read_optional_json
 from backends.server.errors import CheckpointError
 from backends.server.generation import SAMPLING_BOUNDS, SamplingSettings
-from backends.server.weights import read_optional_json
 
 logger = logging.getLogger(__name__)
 

@@ -38,9 +38,9 @@ from numpy.typing import DTypeLike, NDArray
 
 from backends.cache import cache_folder
 from backends.checkpoint import UnusableFolder, read_checkpoint
+from backends.server.checkpoints.huge_pages import read_into_huge_pages
+from backends.server.checkpoints.weights import Progress, no_progress
 from backends.server.errors import CheckpointError
-from backends.server.huge_pages import read_into_huge_pages
-from backends.server.weights import Progress, no_progress
 
 logger = logging.getLogger(__name__)
 

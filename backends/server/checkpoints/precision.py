@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from backends.server.checkpoints.weights import count_short, read_json
 from backends.server.errors import CheckpointError
-from backends.server.weights import count_short, read_json
 
 FLOAT32 = "float32"
 BFLOAT16 = "bfloat16"

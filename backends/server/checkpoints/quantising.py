@@ -17,7 +17,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from backends.server.precision import INT4_GROUP
+from backends.server.checkpoints.precision import INT4_GROUP
 
 # Weights quantised at a time: whole matrices in float32 would take several times their size.
 _CHUNK = 2**22

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from backends.server.batch import FlatBatch, Span
-from backends.server.kv_cache import TorchCache
+from backends.server.eager.kv_cache import TorchCache
 
 
 @dataclass(frozen=True)

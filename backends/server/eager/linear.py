@@ -26,9 +26,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from backends.server.int4 import Int4Layout, kernel_layout, published_bytes, published_values
-from backends.server.precision import BFLOAT16, FLOAT32, INT4_GROUP
-from backends.server.quantising import QuantisedMatrix
+from backends.server.checkpoints.int4 import (
+    Int4Layout,
+    kernel_layout,
+    published_bytes,
+    published_values,
+)
+from backends.server.checkpoints.precision import BFLOAT16, FLOAT32, INT4_GROUP
+from backends.server.checkpoints.quantising import QuantisedMatrix
 
 DTYPES = {FLOAT32: torch.float32, BFLOAT16: torch.bfloat16}
 """Of the plain precisions."""

@@ -17,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from backends.server.linear import StoredMatrix
-from backends.server.packing import Entry, Part, packed_tensors
-from backends.server.quantising import PlainTensor, Quantised, QuantisedMatrix
-from backends.server.weights import Progress
+from backends.server.checkpoints.packing import Entry, Part, packed_tensors
+from backends.server.checkpoints.quantising import PlainTensor, Quantised, QuantisedMatrix
+from backends.server.checkpoints.weights import Progress
+from backends.server.eager.linear import StoredMatrix
 
 _NUMPY = {
     torch.float32: np.float32,

@@ -20,14 +20,14 @@ from itertools import accumulate
 
 from backends.memory import LEAST_CACHE_BYTES
 from backends.server.batch import FlatBatch
+from backends.server.engine.prefill import Prefills
+from backends.server.engine.prefix_cache import PrefixCache, PrefixStats
+from backends.server.engine.request import Generation
+from backends.server.engine.sampling import Row
+from backends.server.engine.schedule import share_out
 from backends.server.errors import BusyError, GenerationError, SequenceError
 from backends.server.generation import Event, GenerationRequest, Limits
 from backends.server.model import ChatModel
-from backends.server.prefill import Prefills
-from backends.server.prefix_cache import PrefixCache, PrefixStats
-from backends.server.request import Generation
-from backends.server.sampling import Row
-from backends.server.schedule import share_out
 
 logger = logging.getLogger(__name__)
 

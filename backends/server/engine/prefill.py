@@ -11,9 +11,9 @@ from itertools import accumulate
 from typing import Protocol
 
 from backends.server.batch import FlatBatch
+from backends.server.engine.request import Generation
+from backends.server.engine.schedule import Turns
 from backends.server.model import Logits
-from backends.server.request import Generation
-from backends.server.schedule import Turns
 
 # Each holds memory for all its rows: with 6 billion weights and 2,048 tokens, a third of a GB.
 _AT_ONCE = 2

@@ -9,8 +9,9 @@ import threading
 from collections.abc import Callable
 from typing import Literal
 
-from backends.server.answer import AnswerWriter
 from backends.server.batch import KVCache, Span
+from backends.server.engine.answer import AnswerWriter
+from backends.server.engine.sampling import Row, Sampler
 from backends.server.generation import (
     Event,
     Failed,
@@ -20,7 +21,6 @@ from backends.server.generation import (
     Waiting,
 )
 from backends.server.model import ChatModel
-from backends.server.sampling import Row, Sampler
 
 
 class Generation:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backends.server.checkpoints.packing import Part, packed_tensors
+from backends.server.checkpoints.weights import Progress
 from backends.server.kernels import (
     GROUP,
     INT8,
@@ -27,11 +29,9 @@ from backends.server.kernels import (
 )
 from backends.server.native.angles import Angles
 from backends.server.native.decoder import Decoder, Layer, Matrix, Norm, Shape
-from backends.server.packing import Part, packed_tensors
-from backends.server.weights import Progress
 
 if TYPE_CHECKING:
-    from backends.server.quantising import Quantised, QuantisedMatrix
+    from backends.server.checkpoints.quantising import Quantised, QuantisedMatrix
 
 Tensors = Mapping[str, "Quantised"]
 
@@ -255,7 +255,7 @@ def _joined(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
 
 def _quantised(tensors: Tensors, name: str) -> QuantisedMatrix:
     """A matrix in whole numbers; a table that is published in floats is rounded to eight bits."""
-    from backends.server.quantising import QuantisedMatrix, quantised_matrix  # noqa: PLC0415
+    from backends.server.checkpoints.quantising import QuantisedMatrix, quantised_matrix  # noqa: PLC0415
 
     found = tensors.get(name)
     if isinstance(found, QuantisedMatrix):
@@ -266,7 +266,7 @@ def _quantised(tensors: Tensors, name: str) -> QuantisedMatrix:
 
 
 def _plain(tensor: Quantised) -> NDArray[np.float32]:
-    from backends.server.quantising import PlainTensor  # noqa: PLC0415
+    from backends.server.checkpoints.quantising import PlainTensor  # noqa: PLC0415
 
     assert isinstance(tensor, PlainTensor)
     values: NDArray[np.float32] = tensor.values().float().numpy()

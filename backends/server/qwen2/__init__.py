@@ -13,16 +13,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backends.server.generation_config import read_defaults
-from backends.server.precision import BFLOAT16, FLOAT32, INT4, INT8, is_large
+from backends.server.checkpoints.generation_config import read_defaults
+from backends.server.checkpoints.precision import BFLOAT16, FLOAT32, INT4, INT8, is_large
+from backends.server.checkpoints.weights import Progress, no_progress
 from backends.server.qwen2.config import (
     Qwen2Config,
     effective_config,
     packed_name,
     read_config,
 )
-from backends.server.template_tokenizer import TemplateTokenizer, load_tokenizer
-from backends.server.weights import Progress, no_progress
+from backends.server.tokenizer.template import TemplateTokenizer, load_tokenizer
 
 if TYPE_CHECKING:
     from backends.server.model import Network

@@ -14,16 +14,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from backends.server.checkpoints.int4 import kernel_layout
+from backends.server.checkpoints.precision import INT4, INT8
+from backends.server.checkpoints.quantising import Quantised, quantised
+from backends.server.checkpoints.weights import Progress, no_progress, read_tensors
+from backends.server.eager.linear import DTYPES, fast, plain
+from backends.server.eager.network import TorchNetwork, use_threads
+from backends.server.eager.packed_network import packed_state
 from backends.server.errors import CheckpointError
-from backends.server.int4 import kernel_layout
-from backends.server.linear import DTYPES, fast, plain
-from backends.server.packed_network import packed_state
-from backends.server.precision import INT4, INT8
-from backends.server.quantising import Quantised, quantised
 from backends.server.qwen2.config import Qwen2Config, effective_config, packed_name, read_config
 from backends.server.qwen2.network import Qwen2Network
-from backends.server.torch_network import TorchNetwork, use_threads
-from backends.server.weights import Progress, no_progress, read_tensors
 
 _HEAD = "lm_head.weight"
 _TABLE = "model.embed_tokens.weight"
@@ -47,7 +47,7 @@ def load_network(
     dtype = DTYPES[precision]
     state = _read(folder, adapter, dtype, progress)
     config = effective_config(folder, adapter)
-    return TorchNetwork(Qwen2Network.from_state(config, state, plain(dtype)))
+    return TorchNetwork(Qwen2Network.from_tensors(config, state.items(), plain(dtype)))
 
 
 def quantised_tensors(
@@ -92,7 +92,7 @@ def _load_packed(
         progress,
     )
     progress("weights", 1.0)
-    return Qwen2Network.from_state(config, state, storage)
+    return Qwen2Network.from_tensors(config, state.items(), storage)
 
 
 def _read(

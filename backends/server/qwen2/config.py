@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from backends.checkpoint import UnusableFolder, read_adapter
+from backends.server.checkpoints import config_json
+from backends.server.checkpoints.precision import INT4_GROUP
 from backends.server.errors import CheckpointError
-from backends.server.precision import INT4_GROUP
 from backends.server.qwen2.rotary import Rotary
-from backends.server.weights import read_json
 
 _FULL, _SLIDING = "full_attention", "sliding_attention"
-# More than any of these checkpoints has of anything; far more would never end to be laid out.
-_MOST = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,7 @@ class Qwen2Config:
             given["head_width"] = raw["head_dim"]
         given.setdefault("num_key_value_heads", given.get("num_attention_heads", 32))
         for name, value in given.items():
-            _check(name, value)
+            config_json.check(name, value, type(getattr(cls, name)))
         if raw.get("hidden_act", "silu") != "silu":
             raise CheckpointError(f"An activation of {raw['hidden_act']!r} can't be computed.")
         shape = cls(**given)
@@ -146,12 +144,7 @@ def read_config(folder: Path) -> Qwen2Config:
     Raises:
         CheckpointError: its config.json is missing, not supported, or says nonsense.
     """
-    path = folder / "config.json"
-    raw = read_json(path)
-    try:
-        return Qwen2Config.from_dict(raw)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+    return config_json.read_config(folder, Qwen2Config.from_dict)
 
 
 def effective_config(folder: Path, adapter: Path | None = None) -> Qwen2Config:
@@ -179,28 +172,12 @@ def _windows(raw: Mapping[str, Any], layers: int) -> tuple[int | None, ...]:
     size = raw.get("sliding_window", 4096) if raw.get("use_sliding_window") else None
     if size is None:
         return ()
-    _check("sliding_window", size)
+    config_json.check("sliding_window", size, int)
     kinds = raw.get("layer_types")
     if kinds is None:
         first = raw.get("max_window_layers", 28)
-        _check("max_window_layers", first)
+        config_json.check("max_window_layers", first, int, least=0)
         kinds = [_SLIDING if layer >= first else _FULL for layer in range(layers)]
     if not isinstance(kinds, list) or len(kinds) != layers or set(kinds) - {_SLIDING, _FULL}:
         raise CheckpointError(f"layer_types can't be {kinds!r}.")
     return tuple(size if kind == _SLIDING else None for kind in kinds)
-
-
-def _check(name: str, value: Any) -> None:
-    """Makes sure that a field can have this value.
-
-    Raises:
-        CheckpointError: it can't.
-    """
-    if name == "tie_word_embeddings":
-        fits = isinstance(value, bool)
-    elif name == "rms_norm_eps":
-        fits = type(value) in (int, float) and 0 < value < 1
-    else:
-        fits = type(value) is int and (name != "max_window_layers") <= value <= _MOST
-    if not fits:
-        raise CheckpointError(f"{name} can't be {value!r}.")

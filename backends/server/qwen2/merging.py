@@ -14,8 +14,8 @@ from torch import Tensor
 from transformers import Qwen2Config, Qwen2ForCausalLM
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RotaryEmbedding
 
-from backends.server.adapter import merge_adapter
-from backends.server.architecture import UNREADABLE, not_usable, read_architecture
+from backends.server.checkpoints.adapter import merge_adapter
+from backends.server.checkpoints.architecture import UNREADABLE, not_usable, read_architecture
 from backends.server.errors import CheckpointError
 
 

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from backends.server import kernels
 from backends.server.batch import Span, common_prefix
+from backends.server.checkpoints.precision import INT8
+from backends.server.checkpoints.weights import Progress
 from backends.server.native import (
     Angles,
     HeadPlaces,
@@ -20,12 +22,10 @@ from backends.server.native import (
     PackedDecoder,
     Shape,
 )
-from backends.server.precision import INT8
 from backends.server.qwen2.config import Qwen2Config
-from backends.server.weights import Progress
 
 if TYPE_CHECKING:
-    from backends.server.quantising import Quantised
+    from backends.server.checkpoints.quantising import Quantised
 
 
 def fits(config: Qwen2Config) -> bool:

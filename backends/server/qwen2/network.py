@@ -7,22 +7,19 @@ Parameters carry the published names, so checkpoints load as they are.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from backends.server.attention import Attention, causal
-from backends.server.batch import FlatBatch, Span, common_prefix, finish
-from backends.server.kv_cache import TorchCache
-from backends.server.linear import PLAIN, Storage
+from backends.server.batch import FlatBatch, Span, common_prefix
+from backends.server.eager.attention import Attention, causal
+from backends.server.eager.layered import LayeredNetwork, Parts, rotate
+from backends.server.eager.linear import PLAIN, Storage
 from backends.server.qwen2.config import Qwen2Config
-from backends.server.saving import save_network
-from backends.server.torch_network import select
 
 _INITIAL_STD = 0.02
 
@@ -42,19 +39,13 @@ class _Layout:
     attention: Mapping[int | None, Attention]
 
 
-class Qwen2Network(nn.Module):
-    """The decoder with its head; starts at random unless loaded.
-
-    Args:
-        config: the shape.
-        storage: how the matrices are stored; others than plain ones can't be trained.
-    """
+class Qwen2Network(LayeredNetwork[Qwen2Config]):
+    """The decoder with its head."""
 
     chunkable = True
 
     def __init__(self, config: Qwen2Config, storage: Storage = PLAIN) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config, storage)
         self.model = _Decoder(config, storage)
         if not config.tie_word_embeddings:
             self.lm_head = storage.table(config.vocab_size, config.hidden_size)
@@ -62,62 +53,24 @@ class Qwen2Network(nn.Module):
         self._frequencies = torch.tensor(config.rotary.frequencies(config.head_dim), device="cpu")
         self.apply(_initialise)
 
-    @classmethod
-    def on_meta(cls, config: Qwen2Config, storage: Storage = PLAIN) -> Qwen2Network:
-        """A network without numbers: says which tensors it needs."""
-        with torch.device("meta"):
-            return cls(config, storage)
-
-    @classmethod
-    def from_state(
-        cls, config: Qwen2Config, state: Mapping[str, Tensor], storage: Storage = PLAIN
-    ) -> Qwen2Network:
-        """A network with these tensors, in the types of its storage."""
-        network = cls.on_meta(config, storage)
-        types = {name: tensor.dtype for name, tensor in network.state_dict().items()}
-        typed = {name: tensor.to(types[name]) for name, tensor in state.items()}
-        network.load_state_dict(typed, assign=True)
-        return network.eval().requires_grad_(False)
-
     @property
-    def vocab_size(self) -> int:
-        """Number of logits a row."""
-        return self.config.vocab_size
+    def parts(self) -> Parts:
+        """See ``LayeredNetwork``."""
+        table = self.model.embed_tokens
+        head = table if self.config.tie_word_embeddings else self.lm_head
+        return Parts(table, self.model.layers, self.model.norm, head)
 
     @property
     def context(self) -> int:
         """How many tokens a sequence may have."""
         return self.config.max_position_embeddings
 
-    def new_cache(self) -> TorchCache:
-        """An empty cache for one sequence."""
-        return TorchCache(self.config.num_hidden_layers)
-
     def reusable(self, stored: Sequence[int], prompt: Sequence[int]) -> int:
         """How many of a stored sequence's first tokens serve a prompt: all that are the same."""
         return common_prefix(stored, prompt)
 
-    def forward(self, batch: FlatBatch) -> Tensor:
-        """Logits of the batch's wanted rows, (rows, vocab); caches grow by their spans."""
-        return finish(self.slices(batch))
-
-    def slices(self, batch: FlatBatch) -> Generator[None, None, Tensor]:
-        """The same in slices: a layer each."""
-        layout = self._layout(batch)
-        hidden = self.model.embed_tokens.rows(torch.from_numpy(batch.token_ids))
-        for layer in self.model.layers:
-            hidden = layer(hidden, layout)
-            yield
-        hidden = self.model.norm(select(batch, hidden))
-        batch.extend_caches()
-        head = self.model.embed_tokens if self.config.tie_word_embeddings else self.lm_head
-        return head.product(hidden)
-
-    def save(self, folder: Path) -> None:
-        """Writes config.json and model.safetensors (float16, published names)."""
-        save_network(self, self.config.to_dict(), folder)
-
-    def _layout(self, batch: FlatBatch) -> _Layout:
+    def layout(self, batch: FlatBatch) -> _Layout:
+        """See ``LayeredNetwork``."""
         layers = range(self.config.num_hidden_layers)
         windows = {self.config.window(layer) for layer in layers}
         positions = torch.cat([_positions(span) for span in batch.spans])
@@ -176,7 +129,7 @@ class _SelfAttention(nn.Module):
             made(hidden).view(len(hidden), -1, self.head_dim)
             for made in (self.q_proj, self.k_proj, self.v_proj)
         )
-        turned = _rotate(query, layout), _rotate(key, layout), value
+        turned = *(rotate(heads, layout.cos, layout.sin) for heads in (query, key)), value
         mixed = layout.attention[self.window].mix(self.index, *turned)
         return cast(Tensor, self.o_proj(mixed))
 
@@ -202,13 +155,6 @@ def _positions(span: Span) -> Tensor:
     if span.positions is not None:
         return torch.from_numpy(span.positions)
     return torch.arange(span.past, span.past + len(span.token_ids))
-
-
-def _rotate(heads: Tensor, layout: _Layout) -> Tensor:
-    """Turns each head (T, heads, head_dim) by its token's position."""
-    first, second = heads.chunk(2, dim=-1)
-    cos, sin = layout.cos, layout.sin
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
 
 
 def _initialise(module: nn.Module) -> None:

@@ -1,6 +1,6 @@
 """Reads a tokenizer with transformers, for the types whose files transformers changes in its way.
 
-Executes no code from a checkpoint. Which folders need it, ``tokenizer_files`` says.
+Executes no code from a checkpoint. Which folders need it, ``files`` says.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from pathlib import Path
 
 from transformers import AutoTokenizer, TokenizersBackend
 
-from backends.server.architecture import UNREADABLE
-from backends.server.chat_template import ChatTemplate
+from backends.server.checkpoints.architecture import UNREADABLE
 from backends.server.errors import CheckpointError
-from backends.server.stored_tokenizer import StoredTokenizer
+from backends.server.tokenizer.chat_template import ChatTemplate
+from backends.server.tokenizer.stored import StoredTokenizer
 
 
 def read_with_transformers(folder: Path) -> StoredTokenizer:

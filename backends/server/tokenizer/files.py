@@ -14,10 +14,10 @@ from typing import Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
-from backends.server.chat_template import ChatTemplate
+from backends.server.checkpoints.weights import read_json, read_optional_json
 from backends.server.errors import CheckpointError
-from backends.server.stored_tokenizer import StoredTokenizer
-from backends.server.weights import read_json, read_optional_json
+from backends.server.tokenizer.chat_template import ChatTemplate
+from backends.server.tokenizer.stored import StoredTokenizer
 
 _TOKENIZER = "tokenizer.json"
 _SETTINGS = "tokenizer_config.json"
@@ -70,7 +70,7 @@ def read_tokenizer(folder: Path) -> StoredTokenizer:
     if stored is not None:
         return stored
     # Takes seconds, mostly for torch.
-    from backends.server.transformers_tokenizer import read_with_transformers  # noqa: PLC0415
+    from backends.server.tokenizer.by_transformers import read_with_transformers  # noqa: PLC0415
 
     return read_with_transformers(folder)
 

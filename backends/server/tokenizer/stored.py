@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tokenizers import Tokenizer
 
-from backends.server.chat_template import ChatTemplate
+from backends.server.tokenizer.chat_template import ChatTemplate
 
 
 @dataclass(frozen=True, eq=False)

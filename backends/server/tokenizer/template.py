@@ -15,13 +15,13 @@ from pathlib import Path
 from jinja2 import TemplateError
 from tokenizers import Tokenizer
 
-from backends.server.chat_template import ChatTemplate
+from backends.server.checkpoints.generation_config import read_stop_ids
+from backends.server.checkpoints.weights import read_json
 from backends.server.conversation import MessageLike, read_conversation
 from backends.server.errors import CheckpointError, ConversationError, SequenceError
-from backends.server.generation_config import read_stop_ids
-from backends.server.text_encoder import TextEncoder, any_of, control_tokens
-from backends.server.tokenizer_files import read_tokenizer
-from backends.server.weights import read_json
+from backends.server.tokenizer.chat_template import ChatTemplate
+from backends.server.tokenizer.files import read_tokenizer
+from backends.server.tokenizer.text_encoder import TextEncoder, any_of, control_tokens
 
 _REPLACEMENT = "\ufffd"
 # What a template raises on purpose, and what happens when it doesn't expect such messages.

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from backends.server.batch import Span
+from backends.server.checkpoints.weights import no_progress
 from backends.server.generation import Limits
 from backends.server.loading import load_engine
 from backends.server.model import ChatModel
-from backends.server.weights import no_progress
 from benchmarks.peers.children.commands import BELOW, Command, prompt, serve
 from benchmarks.peers.children.stepped import Stepped
 

@@ -14,8 +14,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from backends.server import ChatModel
-from backends.server.weights import read_tensors
-from tests.backends.server.checkpoints import CHATGLM, GOLDEN
+from backends.server.checkpoints.weights import read_tensors
+from tests.backends.server.qwen2_checkpoints import CHATGLM, GOLDEN
+from tests.paths import ROOT
 
 FORMS = ("fp16", "int8", "int4", "int4qe")
 QUANTISED = {"int8": "int8", "int4": "int4", "int4qe": "int4"}
@@ -26,8 +27,7 @@ CASES: dict[str, Any] = {
 EMBEDDING = "transformer.word_embeddings"
 HEAD = "lm_head"
 REAL_TOKENIZER = Path(
-    os.environ.get("CHATGLM_TOKENIZER")
-    or Path(__file__).parents[4] / "shared" / "chatglm" / "tokenizer"
+    os.environ.get("CHATGLM_TOKENIZER") or ROOT / "shared" / "chatglm" / "tokenizer"
 )
 needs_real_tokenizer = pytest.mark.skipif(
     not (REAL_TOKENIZER / "ice_text.model").exists(),

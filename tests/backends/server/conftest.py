@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from backends.server import ChatModel, load_model
-from tests.backends.server.checkpoints import CHATGLM, make_qwen2
 from tests.backends.server.processes import Server, running_server
+from tests.backends.server.qwen2_checkpoints import CHATGLM, make_qwen2
 from tests.backends.server.transformers_checkpoints import make
 
 # These models are too small for more, and the machine may be busy.

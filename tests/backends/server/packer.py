@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from backends.server.packing import Entry, Part, packed_tensors
+from backends.server.checkpoints.packing import Entry, Part, packed_tensors
 
 NAME = "form"
 LAYOUT = (

@@ -14,7 +14,7 @@ from typing import Any
 
 import openai
 
-_ROOT = Path(__file__).parents[3]
+from tests.paths import ROOT
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def start_server(*options: str) -> subprocess.Popen[str]:
     """A server process on a free port, with an open stdin."""
     return subprocess.Popen(
         [sys.executable, "-m", "backends.server", "--port", "0", "--threads", "1", *options],
-        cwd=_ROOT,
+        cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from backends.server import ChatModel
-from backends.server.torch_network import TorchNetwork
+from backends.server.eager.network import TorchNetwork
 
 GOLDEN = Path(__file__).parent / "golden"
 CHATGLM = GOLDEN / "fp16"

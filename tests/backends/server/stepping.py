@@ -10,7 +10,7 @@ import numpy as np
 
 from backends.server import ChatModel
 from backends.server.batch import FlatBatch, KVCache
-from backends.server.engine import Engine
+from backends.server.engine.engine import Engine
 from backends.server.generation import (
     Event,
     Finished,

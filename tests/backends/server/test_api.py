@@ -16,13 +16,13 @@ import pytest
 
 from backends.client import Endpoint, Message, Piece, Sampling, stream_answer
 from backends.server import ChatModel
-from tests.backends.server.checkpoints import (
+from tests.backends.server.processes import Server, running_server, wait_until
+from tests.backends.server.qwen2_checkpoints import (
     TEMPLATE,
     TOOL_CALL,
     make_qwen2,
     train_byte_level_tokenizer,
 )
-from tests.backends.server.processes import Server, running_server, wait_until
 
 QUESTION = [{"role": "user", "content": "你好，今天天气怎么样？"}]
 

@@ -15,13 +15,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from backends.server import ChatModel, load_model, load_tokenizer
-from backends.server.answer import AnswerWriter
 from backends.server.batch import FlatBatch, Span
 from backends.server.chatglm import ChatGLMConfig, ChatGLMTokenizer
 from backends.server.chatglm.network import ChatGLMNetwork
 from backends.server.chatglm.prompt import process_response
+from backends.server.eager.kv_cache import TorchCache
+from backends.server.engine.answer import AnswerWriter
 from backends.server.errors import CheckpointError, SequenceError
-from backends.server.kv_cache import TorchCache
 from tests.backends.server.chatglm_checkpoints import (
     ARRAYS,
     CASES,
@@ -37,7 +37,8 @@ from tests.backends.server.chatglm_checkpoints import (
     needs_real_tokenizer,
     write_safetensors,
 )
-from tests.backends.server.checkpoints import CHATGLM, GOLDEN, module_of
+from tests.backends.server.qwen2_checkpoints import CHATGLM, GOLDEN, module_of
+from tests.paths import ROOT
 
 TEXTS: list[dict[str, Any]] = [
     case for case in json.loads((GOLDEN / "tokenizer_cases.json").read_text()) if "text" in case
@@ -446,4 +447,4 @@ def test_loading_chatglm_imports_no_transformers() -> None:
         "import sys; from backends.server import load_model; "
         f"load_model({str(CHATGLM)!r}); sys.exit('transformers' in sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

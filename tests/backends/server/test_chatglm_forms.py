@@ -25,7 +25,7 @@ from tests.backends.server.chatglm_checkpoints import (
     golden_tensors,
     write_safetensors,
 )
-from tests.backends.server.checkpoints import CHATGLM, Harmful
+from tests.backends.server.qwen2_checkpoints import CHATGLM, Harmful
 
 OLDEST_SHIFT = 20000
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from backends.server import load_model
 from backends.server.batch import FlatBatch, Span
 from backends.server.chatglm import possible_precisions
+from backends.server.checkpoints.int4 import kernel_layout
 from backends.server.errors import CheckpointError
-from backends.server.int4 import kernel_layout
 from tests.backends.server.chatglm_checkpoints import (
     FORMS,
     QUANTISED,
@@ -26,9 +26,9 @@ from tests.backends.server.chatglm_checkpoints import (
     golden_tensors,
     write_safetensors,
 )
-from tests.backends.server.checkpoints import CHATGLM, module_of
+from tests.backends.server.qwen2_checkpoints import CHATGLM, module_of
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
 CASES = ("prompt_gmask", "prompt_mask", "both_masks_model_positions", "teacher_forced_loss")
 # Of the logits' spread; three layers of 64 columns leave rounding little to average out over.
 TOLERANCE = 0.08
@@ -175,7 +175,7 @@ _LOGITS = """
 import json, sys
 import numpy as np
 from backends.server import load_model
-from backends.server.int4 import kernel_layout
+from backends.server.checkpoints.int4 import kernel_layout
 folder, result, ids = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 model = load_model(folder, None)
 np.savez(result, name=kernel_layout().name, few=model.logits(ids[-9:]), many=model.logits(ids))

@@ -5,10 +5,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from backends.server import load_tokenizer
-from backends.server.answer import AnswerWriter
 from backends.server.chatglm import ChatGLMTokenizer
+from backends.server.engine.answer import AnswerWriter
 from tests.backends.server.chatglm_checkpoints import REAL_TOKENIZER, needs_real_tokenizer
-from tests.backends.server.checkpoints import CHATGLM
+from tests.backends.server.qwen2_checkpoints import CHATGLM
 
 REPLACEMENT = "\ufffd"
 # What the tokenizer writes in pieces of its own, or what post-processing changes.

@@ -10,10 +10,10 @@ import pytest
 
 from backends.server.kernels import chosen_level
 from benchmarks.random_weights import make_chatglm_6b_int4
-from tests.backends.server.checkpoints import make_qwen2
 from tests.backends.server.processes import running_server
+from tests.backends.server.qwen2_checkpoints import make_qwen2
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
 _LOAD = """
 import json, sys
 from pathlib import Path

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from backends.checkpoint import read_checkpoint
-from tests.backends.server.checkpoints import CHATGLM
 from tests.backends.server.processes import running_server, start_server
+from tests.backends.server.qwen2_checkpoints import CHATGLM
+from tests.paths import ROOT
 
 QUESTION = [{"role": "user", "content": "a"}]
 
@@ -111,7 +112,7 @@ def test_a_taken_port_ends_with_a_message() -> None:
 
 def test_the_command_line_is_ready_before_torch_is_imported() -> None:
     code = "import sys, backends.server.__main__; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 def test_help_explains_every_option() -> None:

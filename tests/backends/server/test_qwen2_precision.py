@@ -15,20 +15,20 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from backends.server.batch import FlatBatch, Span
+from backends.server.checkpoints.precision import choose
+from backends.server.checkpoints.quantising import PlainTensor, QuantisedMatrix
+from backends.server.checkpoints.weights import no_progress
+from backends.server.eager.network import TorchNetwork
 from backends.server.errors import CheckpointError
-from backends.server.precision import choose
-from backends.server.quantising import PlainTensor, QuantisedMatrix
 from backends.server.qwen2 import checkpoint, possible_precisions
 from backends.server.qwen2.config import effective_config
 from backends.server.qwen2.network import Qwen2Network
-from backends.server.torch_network import TorchNetwork
-from backends.server.weights import no_progress
-from tests.backends.server.checkpoints import make_qwen2
-from tests.backends.server.test_adapter import IDS as ADAPTED_IDS
-from tests.backends.server.test_adapter import make_adapter
+from tests.backends.server.adapters import IDS as ADAPTED_IDS
+from tests.backends.server.adapters import make_adapter
+from tests.backends.server.qwen2_checkpoints import make_qwen2
 from tests.backends.server.transformers_checkpoints import edit_json
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
 PRECISIONS = ("int8", "int4")
 IDS = [5, 7, 11, 2, 300, 12, 40, 41]
 LONG = [int(token) for token in np.random.default_rng(1).integers(0, 500, 90)]
@@ -80,7 +80,7 @@ def test_logits_are_those_of_the_dequantised_weights_up_to_rounding(
     folder: Path, precision: str, ids: list[int]
 ) -> None:
     config = effective_config(folder)
-    exact = TorchNetwork(Qwen2Network.from_state(config, _dequantised(folder, precision)))
+    exact = TorchNetwork(Qwen2Network.from_tensors(config, _dequantised(folder, precision).items()))
     error = _relative_error(_logits(_load(folder, precision), ids), _logits(exact, ids))
     assert 0 < error < 0.03
 

@@ -14,7 +14,7 @@ from backends.server.batch import FlatBatch, Span
 from backends.server.errors import CheckpointError, ConversationError
 from backends.server.generation import SamplingSettings
 from backends.server.transformers_model import TransformersNetwork
-from tests.backends.server.checkpoints import Harmful, module_of
+from tests.backends.server.qwen2_checkpoints import Harmful, module_of
 from tests.backends.server.transformers_checkpoints import (
     CONTEXT,
     THINKING_TEMPLATE,

@@ -15,7 +15,12 @@ from transformers import (
     TokenizersBackend,
 )
 
-from tests.backends.server.checkpoints import ROWS, TEMPLATE, TEXTS, train_byte_level_tokenizer
+from tests.backends.server.qwen2_checkpoints import (
+    ROWS,
+    TEMPLATE,
+    TEXTS,
+    train_byte_level_tokenizer,
+)
 
 CONTEXT = 2048
 INST_TEMPLATE = (

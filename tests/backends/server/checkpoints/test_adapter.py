@@ -11,48 +11,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
-from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
 
 from backends.server import load_model
+from backends.server.checkpoints.weights import no_progress
 from backends.server.errors import CheckpointError
 from backends.server.generation import Limits
 from backends.server.loading import load_engine
-from backends.server.weights import no_progress
-from tests.backends.server.checkpoints import CHATGLM, Harmful, make_qwen2
+from tests.backends.server.adapters import IDS, make_adapter
 from tests.backends.server.processes import running_server
+from tests.backends.server.qwen2_checkpoints import CHATGLM, Harmful, make_qwen2
 from tests.backends.server.transformers_checkpoints import edit_json, make
+from tests.paths import ROOT
 
 # peft asks transformers by an older name whether this is training.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
-
-IDS = [5, 7, 11, 2, 300, 12]
-ALL_LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-
-
-def make_adapter(base: Path, folder: Path, seed: int = 1, **settings: Any) -> NDArray[Any]:
-    """Saves a random adapter; returns the logits that peft gives without merging it."""
-    torch.manual_seed(seed)
-    model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    config: dict[str, Any] = {
-        "r": 4,
-        "lora_alpha": 10,
-        "target_modules": ALL_LINEAR,
-        "task_type": "CAUSAL_LM",
-    }
-    config |= settings
-    adapted = get_peft_model(model, LoraConfig(**config))
-    with torch.no_grad():
-        for name, parameter in adapted.named_parameters():
-            if "lora_B" in name or "modules_to_save" in name:
-                parameter.add_(torch.randn_like(parameter) * 0.05)
-    adapted.save_pretrained(str(folder))
-    adapted.train(False)
-    with torch.inference_mode():
-        logits: NDArray[Any] = adapted(torch.tensor([IDS])).logits[0].numpy()
-    return logits
 
 
 @pytest.fixture(scope="session")
@@ -297,4 +270,4 @@ def test_peft_is_imported_only_for_an_adapter(bases: dict[str, Path]) -> None:
         f"load_model({str(bases['qwen2'])!r}); load_model({str(bases['llama'])!r});"
         "sys.exit('peft' in sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

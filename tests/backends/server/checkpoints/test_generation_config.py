@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from backends.server import chatglm
+from backends.server.checkpoints.generation_config import read_defaults, read_stop_ids
 from backends.server.errors import CheckpointError
 from backends.server.generation import SamplingSettings
-from backends.server.generation_config import read_defaults, read_stop_ids
 from backends.server.schema import ChatRequest
 
 Reader = Callable[[Path], SamplingSettings]

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from backends.server import huge_pages
-from backends.server.huge_pages import read_into_huge_pages
+from backends.server.checkpoints import huge_pages
+from backends.server.checkpoints.huge_pages import read_into_huge_pages
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
 MEGABYTE = 2**20
 START = 4099
 SIZE = 35 * MEGABYTE + 5  # several pieces, the last of them short
@@ -105,7 +105,7 @@ _LIMITED = """
 import resource, sys, threading
 from pathlib import Path
 import numpy as np
-from backends.server.huge_pages import read_into_huge_pages
+from backends.server.checkpoints.huge_pages import read_into_huge_pages
 
 megabyte = 2**20
 room, stack = (int(number) * megabyte for number in sys.argv[2:4])

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from backends.server.int4 import (
+from backends.server.checkpoints.int4 import (
     LAYOUTS,
     Int4Layout,
     kernel_layout,

@@ -18,12 +18,12 @@ from safetensors.numpy import load_file, save_file
 
 from backends.checkpoint import read_checkpoint
 from backends.server import load_model
+from backends.server.checkpoints.packing import Entry, Part, _digest, packed_tensors
 from backends.server.errors import CheckpointError
-from backends.server.packing import Entry, Part, _digest, packed_tensors
 from tests.backends.server.chatglm_checkpoints import copy_golden
 from tests.backends.server.packer import NAME, Packer, make_checkpoint
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
 MEGABYTE = 2**20
 
 
@@ -469,7 +469,7 @@ _MEMORY = """
 import sys
 import numpy as np
 from pathlib import Path
-from backends.server.packing import Entry, Part, _digest, packed_tensors
+from backends.server.checkpoints.packing import Entry, Part, _digest, packed_tensors
 
 def resident():
     lines = Path("/proc/self/status").read_text().splitlines()

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from backends.server import load_model
+from backends.server.checkpoints.precision import unquantised_precisions
 from backends.server.errors import CheckpointError
-from backends.server.precision import unquantised_precisions
-from tests.backends.server.checkpoints import make_qwen2, module_of
+from tests.backends.server.qwen2_checkpoints import make_qwen2, module_of
 from tests.backends.server.transformers_checkpoints import make
 
 WELL = {"avx2": True, "avx512_bf16": True}

@@ -10,9 +10,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from backends.server import quantising
-from backends.server.precision import INT4_GROUP
-from backends.server.quantising import PlainTensor, QuantisedMatrix, quantised, quantised_matrix
+from backends.server.checkpoints import quantising
+from backends.server.checkpoints.precision import INT4_GROUP
+from backends.server.checkpoints.quantising import (
+    PlainTensor,
+    QuantisedMatrix,
+    quantised,
+    quantised_matrix,
+)
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 

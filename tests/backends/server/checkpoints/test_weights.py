@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from backends.server import load_tokenizer
+from backends.server.checkpoints.weights import count_short, read_json, read_tensors, weight_files
 from backends.server.errors import CheckpointError
-from backends.server.weights import count_short, read_json, read_tensors, weight_files
 from backends.weight_files import choose_weights
-from tests.backends.server.checkpoints import CHATGLM, GOLDEN, Harmful
+from tests.backends.server.qwen2_checkpoints import CHATGLM, GOLDEN, Harmful
+from tests.paths import ROOT
 
 
 def test_shards_are_read_by_their_index() -> None:
@@ -190,7 +191,7 @@ def test_a_damaged_file_can_not_be_counted(tmp_path: Path) -> None:
 _COUNT = """
 import sys
 from pathlib import Path
-from backends.server.weights import count_short, read_json
+from backends.server.checkpoints.weights import count_short, read_json
 read_json(Path(sys.argv[1]) / "config.json")
 count_short(Path(sys.argv[1]))
 sys.exit("torch" in sys.modules)
@@ -201,4 +202,4 @@ def test_settings_and_headers_are_read_without_torch(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     save_file({"a": torch.zeros(3)}, tmp_path / "model.safetensors")
     command = [sys.executable, "-c", _COUNT, str(tmp_path)]
-    subprocess.run(command, check=True, cwd=Path(__file__).parents[3])
+    subprocess.run(command, check=True, cwd=ROOT)

@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from backends.server.linear import (
+from backends.server.checkpoints.precision import INT4_GROUP
+from backends.server.checkpoints.quantising import QuantisedMatrix
+from backends.server.eager.linear import (
     PLAIN,
     FastInt4,
     FastInt8,
@@ -18,8 +20,6 @@ from backends.server.linear import (
     fast,
     plain,
 )
-from backends.server.precision import INT4_GROUP
-from backends.server.quantising import QuantisedMatrix
 
 FEW, MANY = 5, 50
 SHAPES = [(64, 96), (256, 176), (512, 48), (40, 24), (32, 16)]  # inputs, outputs

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from backends.server import load_model
+from backends.server.checkpoints.packing import Part, packed_tensors
 from backends.server.kernels import SETTING
-from backends.server.packing import Part, packed_tensors
 from tests.backends.server.chatglm_checkpoints import copy_golden
 
 PROMPT = [5, 6, 268, 271]

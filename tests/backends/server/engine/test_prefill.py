@@ -7,10 +7,10 @@ import pytest
 
 from backends.server import ChatModel
 from backends.server.batch import FlatBatch
+from backends.server.engine.prefill import Prefills
+from backends.server.engine.request import Generation
 from backends.server.generation import GenerationRequest, SamplingSettings
 from backends.server.model import Logits
-from backends.server.prefill import Prefills
-from backends.server.request import Generation
 
 
 class SlicedNetwork:

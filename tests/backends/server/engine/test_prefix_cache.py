@@ -6,7 +6,7 @@ import pytest
 
 from backends.server import ChatModel, load_model
 from backends.server.batch import KVCache, Span
-from backends.server.prefix_cache import PrefixCache
+from backends.server.engine.prefix_cache import PrefixCache
 from tests.backends.server.transformers_checkpoints import make
 
 AMPLE = 100_000_000

@@ -17,10 +17,10 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from backends.server.engine.sampling import Row, Sampler, Vocabulary, make_finite, probabilities
 from backends.server.errors import GenerationError
 from backends.server.generation import SamplingSettings
-from backends.server.sampling import Row, Sampler, Vocabulary, make_finite, probabilities
-from tests.backends.server.checkpoints import GOLDEN
+from tests.backends.server.qwen2_checkpoints import GOLDEN
 
 ALL = Vocabulary.of(6, range(6))
 LOGITS = np.array([0.0, 3.0, 1.0, 2.9, -1.0, 2.0], np.float32)

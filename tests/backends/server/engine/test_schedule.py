@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends.server.schedule import Turns, share_out
+from backends.server.engine.schedule import Turns, share_out
 
 
 @given(st.lists(st.integers(1, 3000), max_size=8), st.integers(1, 512))

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from backends.server import ChatModel, load_model
 from backends.server.batch import FlatBatch, KVCache, Span
+from backends.server.checkpoints.quantising import PlainTensor, Quantised
 from backends.server.native import NativeNetwork
-from backends.server.quantising import PlainTensor, Quantised
 from backends.server.qwen2.checkpoint import quantised_tensors
 from benchmarks.random_weights import TINY, make_chatglm_6b_int4
-from tests.backends.server.checkpoints import make_qwen2, module_of
+from tests.backends.server.qwen2_checkpoints import make_qwen2, module_of
 
 GROUP = 32
 

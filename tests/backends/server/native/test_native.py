@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from backends.server import ChatModel, load_model
 from backends.server.batch import FlatBatch, Span
+from backends.server.eager.network import TorchNetwork
 from backends.server.errors import SequenceError
 from backends.server.kernels import SETTING, possible_levels
-from backends.server.torch_network import TorchNetwork
 from tests.backends.server.native.networks import (
     Prompts,
     dequantised,
@@ -21,8 +21,8 @@ from tests.backends.server.native.networks import (
     prompts_of,
     step,
 )
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[4]
 KINDS = ("qwen-int8", "qwen-int4", "qwen-tied-int8", "chatglm-int4")
 # Of the logits' spread: activations are rounded to 127 steps before each product.
 ROUNDING = 0.03

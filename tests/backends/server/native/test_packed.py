@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from backends.server import load_model
+from backends.server.checkpoints.packing import Part, packed_tensors
 from backends.server.kernels import INT8, LANES
 from backends.server.native.decoder import Matrix
-from backends.server.packing import Part, packed_tensors
 from tests.backends.server.native.networks import make_qwen, native_of
 
 Arrays = dict[str, NDArray[Any]]

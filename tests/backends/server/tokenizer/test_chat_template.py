@@ -8,8 +8,8 @@ from jinja2 import TemplateError
 from jinja2.exceptions import SecurityError
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from backends.server.chat_template import ChatTemplate
-from tests.backends.server.checkpoints import TEMPLATE
+from backends.server.tokenizer.chat_template import ChatTemplate
+from tests.backends.server.qwen2_checkpoints import TEMPLATE
 from tests.backends.server.transformers_checkpoints import (
     EATING_TEMPLATE,
     INST_TEMPLATE,

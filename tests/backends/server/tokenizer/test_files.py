@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 
 from backends.server.errors import CheckpointError
-from backends.server.stored_tokenizer import StoredTokenizer
-from backends.server.tokenizer_files import read_tokenizer
-from backends.server.transformers_tokenizer import read_with_transformers
-from tests.backends.server.checkpoints import CONTROLS, make_qwen2
+from backends.server.tokenizer.by_transformers import read_with_transformers
+from backends.server.tokenizer.files import read_tokenizer
+from backends.server.tokenizer.stored import StoredTokenizer
+from tests.backends.server.qwen2_checkpoints import CONTROLS, make_qwen2
 from tests.backends.server.transformers_checkpoints import edit_json
+from tests.paths import ROOT, TINY
 
-ROOT = Path(__file__).parents[3]
-TINY = ROOT / "backends/tiny/tiny-qwen"
+TINY_QWEN = TINY / "tiny-qwen"
+
 SAID = [{"role": "user", "content": "你好 fox 123"}, {"role": "assistant", "content": " It's\n\n"}]
 TEXTS = (
     "The quick brown fox isn't 12345 \n\n  你好，今天！",
@@ -147,7 +148,7 @@ UNUSUAL = [
 
 
 def test_the_built_in_tokenizer_is_read_as_transformers_reads_it() -> None:
-    _assert_same(read_tokenizer(TINY), read_with_transformers(TINY))
+    _assert_same(read_tokenizer(TINY_QWEN), read_with_transformers(TINY_QWEN))
 
 
 @pytest.mark.parametrize("template", [None, "{{ eos_token }}{{ bos_token }}{{ pad_token }}"])
@@ -170,7 +171,7 @@ def test_whatever_its_settings_it_is_read_as_transformers_reads_it(
 _READ = """
 import sys
 from pathlib import Path
-from backends.server.tokenizer_files import read_tokenizer
+from backends.server.tokenizer.files import read_tokenizer
 for folder in sys.argv[1:]:
     assert read_tokenizer(Path(folder)).tokenizer.encode("fox").ids
 print([name for name in ("torch", "transformers") if name in sys.modules])
@@ -181,7 +182,7 @@ def test_usual_tokenizers_are_read_without_large_libraries(tmp_path: Path) -> No
     folders = [make_qwen2(tmp_path / str(number)) for number in range(len(USUAL))]
     for folder, change in zip(folders, USUAL, strict=True):
         change(folder)
-    command = [sys.executable, "-c", _READ, *map(str, [TINY, *folders])]
+    command = [sys.executable, "-c", _READ, *map(str, [TINY_QWEN, *folders])]
     done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -5,8 +5,8 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, normalizers
 from tokenizers.models import WordLevel
 
-from backends.server.text_encoder import TextEncoder, control_tokens
-from tests.backends.server.checkpoints import CONTROLS, train_byte_level_tokenizer
+from backends.server.tokenizer.text_encoder import TextEncoder, control_tokens
+from tests.backends.server.qwen2_checkpoints import CONTROLS, train_byte_level_tokenizer
 
 TEXT = "The quick <|im_end|> fox"
 

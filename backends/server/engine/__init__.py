@@ -1,0 +1,1 @@
+"""Continuous batching: many requests answered by one model, token by token."""
