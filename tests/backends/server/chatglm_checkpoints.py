@@ -27,7 +27,7 @@ CASES: dict[str, Any] = {
 EMBEDDING = "transformer.word_embeddings"
 HEAD = "lm_head"
 REAL_TOKENIZER = Path(
-    os.environ.get("CHATGLM_TOKENIZER") or ROOT / "shared" / "chatglm" / "tokenizer"
+    os.environ.get("CHATGLM_TOKENIZER") or ROOT.parent / "shared" / "chatglm" / "tokenizer"
 )
 needs_real_tokenizer = pytest.mark.skipif(
     not (REAL_TOKENIZER / "ice_text.model").exists(),
