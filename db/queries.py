@@ -4,6 +4,7 @@ They load and count; which rows are written, and when a trial may change its sta
 `rating`. Rows come back with everything a view of them needs, since nothing loads lazily later.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,6 +12,12 @@ from sqlalchemy import Select, func, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, selectinload
 
+from db.measurement_tables import (
+    MeasuredAnswer,
+    MeasuredModel,
+    Measurement,
+    MeasurementState,
+)
 from db.tables import (
     Answer,
     FinishReason,
@@ -24,6 +31,7 @@ from db.tables import (
 
 _UNRATED = (TrialState.ANSWERING, TrialState.RATEABLE)
 _FINAL = (TrialState.RATED, TrialState.REVEALED)
+_NEWEST_FIRST = (Measurement.started_at.desc(), Measurement.id)
 
 
 @dataclass(frozen=True)
@@ -82,8 +90,11 @@ def count_rated(session: Session, rater_id: str, pair: str) -> int:
     return session.scalar(query) or 0
 
 
-def unrated_since(session: Session, pair: str, since: datetime) -> list[str]:
-    """Return the trials of `pair` with answers but no rating that were gone on with since then."""
+def unrated_since(session: Session, pair: str | None, since: datetime) -> list[str]:
+    """Return the trials with answers but no rating that were gone on with since then.
+
+    Those of `pair`, or of all pairs.
+    """
     touched = (
         select(Answer.id)
         .join(Turn)
@@ -93,19 +104,24 @@ def unrated_since(session: Session, pair: str, since: datetime) -> list[str]:
         )
     )
     query = select(Trial.id).where(
-        Trial.pair == pair,
         Trial.state.in_(_UNRATED),
         or_(Trial.updated_at >= since, touched.exists()),
     )
+    if pair is not None:
+        query = query.where(Trial.pair == pair)
     return list(session.scalars(query))
 
 
 def recent_timings(session: Session, model_key: str, limit: int) -> list[tuple[int, float, float]]:
-    """Return (characters, first_token_s, total_s) of the model's last complete answers."""
+    """Return (characters, first_token_s, total_s) of the last complete answers that it gave itself.
+
+    Those from the answer cache would count one answer's times again and again.
+    """
     query = (
         select(func.length(Answer.raw_text), Answer.first_token_s, Answer.total_s)
         .where(
             Answer.model_key == model_key,
+            Answer.cached.is_(False),
             Answer.finish_reason.in_((FinishReason.STOP, FinishReason.LENGTH)),
             Answer.first_token_s.is_not(None),
             Answer.total_s.is_not(None),
@@ -146,6 +162,54 @@ def rated_pairs(session: Session) -> list[str]:
         .order_by(func.count().desc(), Trial.pair)
     )
     return list(session.scalars(query))
+
+
+def load_measurement(session: Session, measurement_id: str) -> Measurement | None:
+    """Return the measurement with all that it has found; None if there is none of that id."""
+    return session.scalars(
+        _whole_measurements().where(Measurement.id == measurement_id)
+    ).one_or_none()
+
+
+def latest_measurement(session: Session, model_keys: Collection[str] | None) -> Measurement | None:
+    """Return the last one that timed an answer, of any of these models; None: of any at all."""
+    timed = select(MeasuredAnswer.id).where(
+        MeasuredAnswer.measurement_id == Measurement.id, MeasuredAnswer.total_s.is_not(None)
+    )
+    if model_keys is not None:
+        timed = timed.where(MeasuredAnswer.model_key.in_(model_keys))
+    return session.scalars(
+        _whole_measurements().where(timed.exists()).order_by(*_NEWEST_FIRST).limit(1)
+    ).one_or_none()
+
+
+def recent_measurements(session: Session, count: int) -> list[Measurement]:
+    """Return the last measurements, the newest first."""
+    return list(session.scalars(_whole_measurements().order_by(*_NEWEST_FIRST).limit(count)))
+
+
+def running_measurements(session: Session) -> list[Measurement]:
+    """Return those that are running, or were when their program ended."""
+    query = select(Measurement).where(Measurement.state == MeasurementState.RUNNING)
+    return list(session.scalars(query.with_for_update()))
+
+
+def measured_model(
+    session: Session, measurement_id: str, model_key: str, together: bool
+) -> MeasuredModel | None:
+    """Return what is known so far of what the model took, alone or together with the others."""
+    query = select(MeasuredModel).where(
+        MeasuredModel.measurement_id == measurement_id,
+        MeasuredModel.model_key == model_key,
+        MeasuredModel.together.is_(together),
+    )
+    return session.scalars(query).one_or_none()
+
+
+def _whole_measurements() -> Select[Measurement]:
+    return select(Measurement).options(
+        selectinload(Measurement.models), selectinload(Measurement.answers)
+    )
 
 
 def _whole_trials() -> Select[Trial]:

@@ -24,6 +24,7 @@ from sqlalchemy import (
     MetaData,
     String,
     UniqueConstraint,
+    false,
 )
 from sqlalchemy.ext.mutable import MutableList
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
@@ -102,7 +103,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def _choice(kind: type[StrEnum], name: str) -> Enum:
+def choice(kind: type[StrEnum], name: str) -> Enum:
     """A short string with a CHECK named `name`: readable in SQL, extended by a plain migration."""
     return Enum(
         kind,
@@ -140,7 +141,7 @@ class Rater(Base):
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
-    language: Mapped[Language] = mapped_column(_choice(Language, "language"))
+    language: Mapped[Language] = mapped_column(choice(Language, "language"))
     side_seed: Mapped[int] = mapped_column(BigInteger, default=_side_seed)
 
 
@@ -164,9 +165,9 @@ class Trial(Base):
     left_model: Mapped[str] = mapped_column(String(200))
     right_model: Mapped[str] = mapped_column(String(200))
     blind: Mapped[bool]
-    language: Mapped[Language] = mapped_column(_choice(Language, "language"))
+    language: Mapped[Language] = mapped_column(choice(Language, "language"))
     state: Mapped[TrialState] = mapped_column(
-        _choice(TrialState, "state"), default=TrialState.DRAFTING
+        choice(TrialState, "state"), default=TrialState.DRAFTING
     )
     draft: Mapped[dict[str, Any] | None]
     flags: Mapped[list[str]] = mapped_column(MutableList.as_mutable(JSON()), default=list)
@@ -214,7 +215,8 @@ class Answer(Base):
 
     `text` is as it was shown (names masked), `raw_text` as the model wrote it. While it streams,
     `finish_reason` and `finished_at` are both null; afterwards both are set. `seed` is signed 64
-    bit. Times are in seconds from the request.
+    bit. Times are in seconds from the request. One that is `cached` was given before: its seed,
+    times and token counts are those of that time, null where it was stopped.
     """
 
     __tablename__ = "answers"
@@ -230,18 +232,19 @@ class Answer(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     turn_id: Mapped[int] = mapped_column(ForeignKey("turns.id", ondelete="RESTRICT"))
-    side: Mapped[Side] = mapped_column(_choice(Side, "side"))
+    side: Mapped[Side] = mapped_column(choice(Side, "side"))
     attempt: Mapped[int]
     text: Mapped[str] = mapped_column(default="")
     raw_text: Mapped[str] = mapped_column(default="")
     finish_reason: Mapped[FinishReason | None] = mapped_column(
-        _choice(FinishReason, "finish_reason")
+        choice(FinishReason, "finish_reason")
     )
     seed: Mapped[int] = mapped_column(BigInteger)
     settings: Mapped[dict[str, Any]]
     model_key: Mapped[str] = mapped_column(String(200))
     model_revision: Mapped[str] = mapped_column(String(200))
     precision: Mapped[str] = mapped_column(String(32))
+    cached: Mapped[bool] = mapped_column(default=False, server_default=false())
     prompt_tokens: Mapped[int | None]
     completion_tokens: Mapped[int | None]
     first_token_s: Mapped[float | None]
@@ -262,7 +265,7 @@ class Rating(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     trial_id: Mapped[str] = mapped_column(ForeignKey("trials.id", ondelete="RESTRICT"))
     rater_id: Mapped[str] = mapped_column(ForeignKey("raters.id", ondelete="RESTRICT"), index=True)
-    preference: Mapped[Preference] = mapped_column(_choice(Preference, "preference"))
+    preference: Mapped[Preference] = mapped_column(choice(Preference, "preference"))
     comment: Mapped[str] = mapped_column(default="")
     rated_at: Mapped[datetime] = mapped_column(default=utc_now)
 
@@ -284,8 +287,8 @@ class Score(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     rating_id: Mapped[int] = mapped_column(ForeignKey("ratings.id", ondelete="RESTRICT"))
-    side: Mapped[Side] = mapped_column(_choice(Side, "side"))
-    dimension: Mapped[Dimension] = mapped_column(_choice(Dimension, "dimension"))
+    side: Mapped[Side] = mapped_column(choice(Side, "side"))
+    dimension: Mapped[Dimension] = mapped_column(choice(Dimension, "dimension"))
     score: Mapped[int | None]
 
     rating: Mapped[Rating] = relationship(back_populates="scores")

@@ -5,9 +5,13 @@ from typing import Any, TypeVar
 from db import (
     Answer,
     Base,
+    CachedAnswer,
     Dimension,
     FinishReason,
     Language,
+    MeasuredAnswer,
+    MeasuredModel,
+    Measurement,
     Preference,
     Rater,
     Rating,
@@ -61,6 +65,7 @@ def answer(**changes: Any) -> Answer:
         "model_key": "tiny-qwen",
         "model_revision": "1",
         "precision": "float32",
+        "cached": False,
         "prompt_tokens": 12,
         "completion_tokens": 3,
         "first_token_s": 0.25,
@@ -94,3 +99,62 @@ def score(**changes: Any) -> Score:
         "score": 4,
     }
     return _row(Score, values, changes)
+
+
+def cached_answer(**changes: Any) -> CachedAnswer:
+    values = {
+        "key": "0" * 64,
+        "text": "你好！",
+        "pieces": [[2, 250], [1, 500]],
+        "finish_reason": FinishReason.STOP,
+        "seed": 2**63 - 1,
+        "prompt_tokens": 12,
+        "completion_tokens": 3,
+        "first_token_s": 0.25,
+        "total_s": 0.5,
+        "size_bytes": 29,
+    }
+    return _row(CachedAnswer, values, changes)
+
+
+def measurement(**changes: Any) -> Measurement:
+    values = {
+        "machine": {"cpu": "a CPU", "cores": 2},
+        "plan": {"models": ["tiny-qwen"], "prompts": ["你好"], "repeats": 5},
+    }
+    return _row(Measurement, values, changes)
+
+
+def measured_model(**changes: Any) -> MeasuredModel:
+    values = {
+        "measurement": measurement(),
+        "model_key": "tiny-qwen",
+        "together": False,
+        "remote": False,
+        "revision": "1",
+        "precision": "float32",
+        "threads": 2,
+        "size_bytes": 4_000_000,
+        "peak_bytes": 2**40,  # more than an Integer of PostgreSQL holds
+        "cold_start_s": 2.5,
+        "warm_start_s": 1.5,
+        "cpu_share": 0.5,
+        "disk_free_bytes": 2**40,
+    }
+    return _row(MeasuredModel, values, changes)
+
+
+def measured_answer(**changes: Any) -> MeasuredAnswer:
+    values = {
+        "measurement": measurement(),
+        "model_key": "tiny-qwen",
+        "together": False,
+        "prompt": 1,
+        "repeat": 1,
+        "first_token_s": 0.25,
+        "total_s": 0.5,
+        "prompt_tokens": 12,
+        "completion_tokens": 3,
+        "characters": 4,
+    }
+    return _row(MeasuredAnswer, values, changes)

@@ -1,15 +1,28 @@
 """The migrations make the schema that the tables declare, once, completely or not at all."""
 
 import shutil
+from collections.abc import Mapping
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, Engine, create_engine, func, inspect, select, text
+from sqlalchemy import (
+    Connection,
+    Engine,
+    MetaData,
+    Table,
+    create_engine,
+    func,
+    inspect,
+    select,
+    text,
+)
 
-from db import Base, Database, DatabaseError, Rater, Score, engine
+from db import Answer, Base, Database, DatabaseError, Rater, Score, engine
 from tests.db import rows
 from tests.db.writer import start
 
@@ -128,13 +141,15 @@ def test_processes_that_start_at_once_do_not_clash(database_url: str) -> None:
     database.close()
 
 
+REVISIONS = sorted(file.name[:4] for file in engine._MIGRATIONS.glob("versions/[0-9]*.py"))
+
 NEXT = '''
 """A migration for a test."""
 import sqlalchemy as sa
 from alembic import op
 
 revision = "next"
-down_revision = "0001"
+down_revision = "{head}"
 
 def upgrade() -> None:
     with op.batch_alter_table("raters", recreate="auto") as table:
@@ -148,7 +163,8 @@ def _add_migration(monkeypatch: pytest.MonkeyPatch, folder: Path, last: str) -> 
     """Let the engine find one more migration, as a later version of the code would have."""
     copy = folder / "100% later"
     shutil.copytree(engine._MIGRATIONS, copy)
-    (copy / "versions" / "next.py").write_text(NEXT.format(last=last))
+    head = max(REVISIONS)
+    (copy / "versions" / "next.py").write_text(NEXT.format(head=head, last=last))
     monkeypatch.setattr(engine, "_MIGRATIONS", copy)
 
 
@@ -188,6 +204,91 @@ def test_a_migration_that_fails_halfway_leaves_all_as_it_was(
         assert "nickname" not in {column["name"] for column in columns}
         assert session.scalar(select(func.count()).select_from(Score)) == 10
     restored.close()
+
+
+MOMENT = datetime(2026, 11, 22, 8, 30, 15, 123456, tzinfo=UTC)
+FIRST_ROWS: dict[str, dict[str, Any]] = {
+    "raters": {"id": "a" * 32, "created_at": MOMENT, "language": "zh", "side_seed": 2**62},
+    "trials": {
+        "id": "b" * 32,
+        "rater_id": "a" * 32,
+        "pair": "tiny-chatglm|tiny-qwen",
+        "left_model": "tiny-qwen",
+        "right_model": "tiny-chatglm",
+        "blind": True,
+        "language": "zh",
+        "state": "revealed",
+        "draft": {"comment": "快"},
+        "flags": ["self_naming_left"],
+        "created_at": MOMENT,
+        "updated_at": MOMENT,
+        "revealed_at": MOMENT,
+    },
+    "turns": {"trial_id": "b" * 32, "position": 1, "prompt": "你好", "created_at": MOMENT},
+    "answers": {
+        "turn_id": 1,
+        "side": "left",
+        "attempt": 1,
+        "text": "我是█████",
+        "raw_text": "我是 tiny-qwen",
+        "finish_reason": "stop",
+        "seed": 2**62,
+        "settings": {"temperature": 0.7},
+        "model_key": "tiny-qwen",
+        "model_revision": "1",
+        "precision": "float32",
+        "total_s": 0.5,
+        "started_at": MOMENT,
+        "finished_at": MOMENT,
+    },
+    "ratings": {
+        "trial_id": "b" * 32,
+        "rater_id": "a" * 32,
+        "preference": "left",
+        "comment": "好",
+        "rated_at": MOMENT,
+    },
+    "scores": {"rating_id": 1, "side": "left", "dimension": "reasoning", "score": 4},
+}
+"""One row of each table of the first version, the later ones pointing to the earlier."""
+
+
+def _dump(bare: Engine, tables: Mapping[str, Table]) -> dict[str, list[tuple[Any, ...]]]:
+    with bare.connect() as connection:
+        return {
+            name: [tuple(row) for row in connection.execute(select(table))]
+            for name, table in tables.items()
+        }
+
+
+def test_ratings_of_the_first_version_are_all_there_after_an_update(
+    database_url: str, bare: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        first = tmp_path / "first"
+        shutil.copytree(engine._MIGRATIONS, first)
+        for revision in REVISIONS[1:]:
+            next(first.glob(f"versions/{revision}_*.py")).unlink()
+        patch.setattr(engine, "_MIGRATIONS", first)
+        Database.open(database_url).close()
+    (tables := MetaData()).reflect(bare, only=list(FIRST_ROWS))
+    with bare.begin() as connection:
+        for name, row in FIRST_ROWS.items():
+            connection.execute(tables.tables[name].insert(), row)
+    before = _dump(bare, tables.tables)
+    assert [len(found) for found in before.values()] == [1] * 6
+
+    with pytest.raises(DatabaseError, match=r"has schema 0001.*python app\.py migrate"):
+        Database.open(database_url, migrate=False)
+    assert _dump(bare, tables.tables) == before
+    updated = Database.open(database_url)
+    assert _dump(bare, tables.tables) == before
+    with updated.write() as session:
+        assert session.scalars(select(Score.score)).one() == 4
+        assert session.scalars(select(Answer.cached)).one() is False
+        session.add(rows.measured_answer())
+    updated.close()
+    bare.dispose()
 
 
 def test_a_migration_that_breaks_a_reference_is_undone(

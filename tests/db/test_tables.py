@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError, StatementError
+from sqlalchemy.orm import Session
 
 from db import (
     Answer,
@@ -13,6 +14,10 @@ from db import (
     Database,
     Dimension,
     FinishReason,
+    MeasuredAnswer,
+    MeasuredModel,
+    Measurement,
+    MeasurementState,
     Rater,
     Rating,
     Score,
@@ -37,6 +42,24 @@ BROKEN: dict[str, Make] = {
     "ck_answers_total_s": lambda: rows.answer(total_s=-0.1),
     "ck_answers_finished-no_reason": lambda: rows.answer(finish_reason=None),
     "ck_answers_finished-no_time": lambda: rows.answer(finished_at=None),
+    "ck_cached_answers_whole-stopped": lambda: rows.cached_answer(finish_reason="stopped"),
+    "ck_cached_answers_whole-failed": lambda: rows.cached_answer(finish_reason="failed"),
+    "ck_cached_answers_size_bytes": lambda: rows.cached_answer(size_bytes=-1),
+    "ck_cached_answers_hits": lambda: rows.cached_answer(hits=-1),
+    "ck_cached_answers_prompt_tokens": lambda: rows.cached_answer(prompt_tokens=-1),
+    "ck_cached_answers_completion_tokens": lambda: rows.cached_answer(completion_tokens=-1),
+    "ck_cached_answers_first_token_s": lambda: rows.cached_answer(first_token_s=-0.1),
+    "ck_cached_answers_total_s": lambda: rows.cached_answer(total_s=-0.1),
+    "ck_measurements_finished-no_time": lambda: rows.measurement(state=MeasurementState.DONE),
+    "ck_measurements_finished-running": lambda: rows.measurement(finished_at=utc_now()),
+    "ck_measured_models_peak_bytes": lambda: rows.measured_model(peak_bytes=-1),
+    "ck_measured_models_cold_start_s": lambda: rows.measured_model(cold_start_s=-0.1),
+    "ck_measured_models_warm_start_s": lambda: rows.measured_model(warm_start_s=-0.1),
+    "ck_measured_models_cpu_share": lambda: rows.measured_model(cpu_share=-0.1),
+    "ck_measured_answers_prompt": lambda: rows.measured_answer(prompt=0),
+    "ck_measured_answers_repeat": lambda: rows.measured_answer(repeat=0),
+    "ck_measured_answers_first_token_s": lambda: rows.measured_answer(first_token_s=-0.1),
+    "ck_measured_answers_total_s": lambda: rows.measured_answer(total_s=-0.1),
 }
 
 
@@ -57,6 +80,7 @@ CHOICES = {
     "answers": ["side", "finish_reason"],
     "ratings": ["preference"],
     "scores": ["side", "dimension"],
+    "measurements": ["state"],
 }
 
 
@@ -70,6 +94,7 @@ def test_a_word_that_is_no_choice_is_refused_even_in_plain_sql(
     with database.write() as session:
         session.add_all([turn := rows.turn(), rows.answer(turn=turn)])
         session.add(rows.rating(trial=turn.trial))
+        session.add(rows.measurement(state=MeasurementState.DONE, finished_at=utc_now()))
     with (
         pytest.raises(IntegrityError, match=f"ck_{table}_{column}"),
         database.write() as session,
@@ -109,6 +134,15 @@ def _stored(database: Database) -> Rating:
     return rating
 
 
+def _measured(database: Database) -> Measurement:
+    """Store a measurement of one model with one answer."""
+    with database.write() as session:
+        measurement = rows.measurement()
+        session.add(rows.measured_model(measurement=measurement))
+        session.add(rows.measured_answer(measurement=measurement))
+    return measurement
+
+
 def _second_rating(rating: Rating) -> Base:
     return Rating(trial_id=rating.trial_id, rater_id=rating.rater_id, preference="tie")
 
@@ -134,6 +168,19 @@ def test_what_may_be_there_once_is_refused_twice(
         session.add(second(rating))
 
 
+@pytest.mark.parametrize("kind", [MeasuredModel, MeasuredAnswer])
+@pytest.mark.parametrize("together", [False, True])
+def test_what_is_measured_once_alone_and_once_together_is_refused_twice(
+    database: Database, kind: type[Base], together: bool
+) -> None:
+    make = rows.measured_model if kind is MeasuredModel else rows.measured_answer
+    measurement = _measured(database)
+    with database.write() as session:
+        session.add(make(measurement_id=measurement.id, together=True))
+    with pytest.raises(IntegrityError, match=r"(?i)unique"), database.write() as session:
+        session.add(make(measurement_id=measurement.id, together=together))
+
+
 def test_an_answer_may_be_asked_again_and_each_side_has_its_own(database: Database) -> None:
     turn = rows.turn()
     with database.write() as session:
@@ -150,6 +197,8 @@ ORPHANS: dict[str, Make] = {
     "answers": lambda: rows.answer(turn_id=404),
     "ratings": lambda: Rating(trial_id="0" * 32, rater_id="0" * 32, preference="tie"),
     "scores": lambda: rows.score(rating_id=404),
+    "measured_models": lambda: rows.measured_model(measurement_id="0" * 32),
+    "measured_answers": lambda: rows.measured_answer(measurement_id="0" * 32),
 }
 
 
@@ -188,6 +237,28 @@ def test_deleting_through_an_object_takes_nothing_along(
         session.delete(session.scalars(select(parent)).one())
 
 
+def _delete_row(session: Session, measurement: Measurement) -> None:
+    session.execute(delete(Measurement).where(Measurement.id == measurement.id))
+
+
+def _delete_object(session: Session, measurement: Measurement) -> None:
+    session.delete(session.get_one(Measurement, measurement.id))
+
+
+@pytest.mark.parametrize("delete_it", [_delete_row, _delete_object])
+def test_what_belongs_to_a_measurement_goes_with_it_and_nothing_else(
+    database: Database, delete_it: Callable[[Session, Measurement], None]
+) -> None:
+    _stored(database)
+    first, second = _measured(database), _measured(database)
+    with database.write() as session:
+        delete_it(session, first)
+    with database.read() as session:
+        assert session.scalars(select(MeasuredModel.measurement_id)).all() == [second.id]
+        assert session.scalars(select(MeasuredAnswer.measurement_id)).all() == [second.id]
+        assert session.scalar(select(func.count()).select_from(Score)) == 10
+
+
 REQUIRED = [
     (table.name, column.name)
     for table in Base.metadata.sorted_tables
@@ -201,6 +272,9 @@ def test_a_required_value_can_not_be_taken_away(
     database: Database, table: str, column: str
 ) -> None:
     _stored(database)
+    _measured(database)
+    with database.write() as session:
+        session.add(rows.cached_answer())
     with pytest.raises(IntegrityError, match=column), database.write() as session:
         session.execute(text(f"UPDATE {table} SET {column} = NULL"))
 
