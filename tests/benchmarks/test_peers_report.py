@@ -20,7 +20,14 @@ SOONER = Measure(
     most=0.5,
 )
 MACHINE = Machine(
-    "A CPU", "6/1/0", ("avx2", "avx512_vnni"), 2, 24 * 2**30, 0.5, "Linux", {"x": "1"}
+    cpu="A CPU",
+    cpu_numbers="6/1/0",
+    flags=("avx2", "avx512_vnni"),
+    cores=2,
+    memory_bytes=24 * 2**30,
+    load=0.5,
+    system="Linux",
+    versions={"x": "1"},
 )
 
 
