@@ -124,6 +124,9 @@ def _close(answer: Answer, outcome: Outcome) -> None:
     answer.prompt_tokens = outcome.timing.prompt_tokens
     answer.completion_tokens = outcome.timing.completion_tokens
     answer.first_token_s, answer.total_s = outcome.timing.first_token_s, outcome.timing.total_s
+    if outcome.replay is not None:
+        answer.cached, answer.seed = True, outcome.replay.seed
+        answer.settings = answer.settings | {"seed": outcome.replay.seed}
     answer.finished_at = utc_now()
 
 

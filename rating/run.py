@@ -1,13 +1,14 @@
 """One turn being answered: asks the sides at once, paces and masks what is shown, notes the truth.
 
 A `TurnRun` lives from the question to the last outcome. It knows neither the database nor the page:
-`session` starts it, shows `answers()` as often as it likes, and records the outcomes.
+`session` starts it, shows `answers()` as often as it likes, and records the outcomes. Where an
+answer comes from is its `Source`'s: the model itself, or what was recorded of it before.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol
@@ -33,7 +34,7 @@ logger = logging.getLogger(__name__)
 FLUSH_INTERVAL_S = 0.1
 """Two panes cost a browser 14 % of a core at 10 updates a second, 42 % at 50."""
 
-_READY_TIMEOUT_S = 60.0
+READY_TIMEOUT_S = 60.0
 
 
 class ChatModel(Protocol):
@@ -67,8 +68,47 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Replay:
+    """Said before the first piece of an answer that was given before: how it ended then."""
+
+    finish: Finish
+    seed: int
+
+
+@dataclass(frozen=True)
+class Recordable:
+    """Said after an answer's end: it may be kept under `key`, to be given again."""
+
+    key: str
+    seed: int
+
+
+Event = Replay | Piece | Finish | Recordable
+Source = Callable[[Question], AsyncGenerator[Event, None]]
+"""Gives an answer: its pieces, then one `Finish`; before and after them what else it knows.
+
+Raises BackendError as `stream_answer` does.
+"""
+
+
+async def ask_model(question: Question) -> AsyncGenerator[Event, None]:
+    """Have the model itself answer, as soon as it is ready."""
+    await question.chat_model.wait_ready(READY_TIMEOUT_S)
+    stream = stream_answer(question.chat_model.endpoint, question.messages, question.sampling)
+    async with aclosing(stream):
+        async for event in stream:
+            yield event
+
+
+@dataclass(frozen=True)
 class Outcome:
-    """How one side's answer ended: `text` as shown, `raw_text` as the model wrote it."""
+    """How one side's answer ended: `text` as shown, `raw_text` as the model wrote it.
+
+    Attributes:
+        pieces: In which it came.
+        replay: Where it was given before: how it ended then.
+        recordable: Where it may be kept.
+    """
 
     side: Side
     answer_id: int
@@ -78,6 +118,9 @@ class Outcome:
     error: str | None
     timing: Timing
     masked: bool
+    pieces: tuple[Piece, ...] = ()
+    replay: Replay | None = None
+    recordable: Recordable | None = None
 
 
 class _LiveSide:
@@ -87,8 +130,9 @@ class _LiveSide:
         self.question = question
         self.raw = ""
         self.ready = ""
-        self.pieces = 0
-        self.first_piece_s: float | None = None
+        self.pieces: list[Piece] = []
+        self.replay: Replay | None = None
+        self.recordable: Recordable | None = None
         self.finish: Finish | None = None
         self.reason: FinishReason | None = None
         self.error: str | None = None
@@ -99,10 +143,19 @@ class _LiveSide:
     def progress(self) -> Progress:
         return Progress(len(self.ready), ended=self.reason is not None)
 
-    def take(self, piece: Piece) -> None:
-        if self.first_piece_s is None:
-            self.first_piece_s = piece.elapsed_s
-        self.pieces += 1
+    def take(self, event: Event) -> None:
+        match event:
+            case Piece():
+                self._add(event)
+            case Finish():
+                self.finish = event
+            case Replay():
+                self.replay = event
+            case Recordable():
+                self.recordable = event
+
+    def _add(self, piece: Piece) -> None:
+        self.pieces.append(piece)
         self.raw += piece.text
         self.ready += self.mask.feed(piece.text) if self.mask else piece.text
 
@@ -121,19 +174,33 @@ class _LiveSide:
             self.ready = self.ready[:shown]
 
     def timing(self) -> Timing:
-        """What the endpoint said at the end; of an answer without an end only the times."""
-        if self.finish is None:
-            return Timing(self.first_piece_s, self.ended_s, None, None)
-        finish = self.finish
-        return Timing(
-            finish.first_token_s, finish.total_s, finish.prompt_tokens, finish.completion_tokens
-        )
+        """What the endpoint said at the end; of an answer without an end only the times.
+
+        Those of a replay would be no model's.
+        """
+        if self.finish is not None:
+            return _timing_of(self.finish)
+        if self.replay is not None:
+            return Timing(None, None, None, None)
+        return Timing(self._first_piece_s, self.ended_s, None, None)
 
     def live_timing(self, elapsed_s: float) -> Timing:
         """The same while it comes, when a piece is the nearest thing to a token."""
         if self.reason is not None:
             return self.timing()
-        return Timing(self.first_piece_s, elapsed_s, None, self.pieces)
+        if self.replay is not None:
+            return _timing_of(self.replay.finish)
+        return Timing(self._first_piece_s, elapsed_s, None, len(self.pieces))
+
+    @property
+    def _first_piece_s(self) -> float | None:
+        return self.pieces[0].elapsed_s if self.pieces else None
+
+
+def _timing_of(finish: Finish) -> Timing:
+    return Timing(
+        finish.first_token_s, finish.total_s, finish.prompt_tokens, finish.completion_tokens
+    )
 
 
 class TurnRun:
@@ -145,6 +212,7 @@ class TurnRun:
         *,
         hidden_names: Sequence[str] | None,
         reference: Pace | None,
+        source: Source = ask_model,
     ) -> None:
         """Make ready to ask.
 
@@ -153,7 +221,9 @@ class TurnRun:
             hidden_names: Masked in the answers of both sides; None in an open trial, where
                 nothing is masked or paced.
             reference: The slower model's usual pace, if it is known; only for blind trials.
+            source: Gives the answers.
         """
+        self._source = source
         self._blind = hidden_names is not None
         self._sides = {
             q.side: _LiveSide(q, None if hidden_names is None else NameMask(hidden_names))
@@ -189,29 +259,21 @@ class TurnRun:
         return {side: self._view(live) for side, live in self._sides.items()}
 
     async def _answer(self, live: _LiveSide) -> None:
-        question = live.question
         try:
-            await question.chat_model.wait_ready(_READY_TIMEOUT_S)
-            stream = stream_answer(
-                question.chat_model.endpoint, question.messages, question.sampling
-            )
-            async with aclosing(stream):
+            async with aclosing(self._source(live.question)) as stream:
                 async for event in stream:
-                    if isinstance(event, Piece):
-                        live.take(event)
-                    else:
-                        live.finish = event
+                    live.take(event)
             self._end_well(live)
         except PromptTooLong:
             self.too_long = True
             self._fail(live, "too_long")
             self.stop()
         except BackendError as error:
-            logger.warning("the %s side failed: %s", question.side, error)
+            logger.warning("the %s side failed: %s", live.question.side, error)
             self._fail(live, _error_code(error))
         except Exception:
             # A side must never end silently: the trial would wait for it for ever.
-            logger.exception("the %s side failed", question.side)
+            logger.exception("the %s side failed", live.question.side)
             self._fail(live, "bad_answer")
 
     def _end_well(self, live: _LiveSide) -> None:
@@ -254,6 +316,7 @@ class TurnRun:
             status=status,
             error=live.error,
             timing=None if self._blind else live.live_timing(self._elapsed_s),
+            cached=live.replay is not None and not self._blind,
         )
 
     def _outcome(self, live: _LiveSide) -> Outcome:
@@ -267,6 +330,9 @@ class TurnRun:
             error=live.error,
             timing=live.timing(),
             masked=bool(live.mask and live.mask.found),
+            pieces=tuple(live.pieces),
+            replay=live.replay,
+            recordable=live.recordable,
         )
 
 

@@ -1,8 +1,8 @@
 """One comparison as its rater may see it, and the states it may pass through.
 
 A `TrialView` is made from the database alone and holds nothing that must stay hidden: who is who
-(`reveal`) and how fast (`timing`) are None until the rating is saved, unless the trial is open.
-Asking and recording is `session`'s.
+(`reveal`) and how fast (`timing`) are None until the rating is saved, and no answer is called
+`cached`, unless the trial is open. Asking and recording is `session`'s.
 """
 
 from collections.abc import Mapping, Sequence
@@ -71,12 +71,19 @@ class Timing:
 
 @dataclass(frozen=True)
 class AnswerView:
-    """One side's answer. `timing` is None as long as it must stay hidden; `error` is a code."""
+    """One side's answer.
+
+    Attributes:
+        error: A code.
+        timing: None as long as it must stay hidden.
+        cached: It was given before, and `timing` is of that time; False while it must stay hidden.
+    """
 
     text: str
     status: AnswerStatus
     error: str | None = None
     timing: Timing | None = None
+    cached: bool = False
 
 
 @dataclass(frozen=True)
@@ -193,6 +200,7 @@ def _answer_view(answer: Answer, known: bool) -> AnswerView:
         status=_STATUS[answer.finish_reason],
         error=answer.error,
         timing=timing if known else None,
+        cached=known and answer.cached,
     )
 
 

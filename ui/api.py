@@ -106,7 +106,11 @@ def as_plain(view: TrialView) -> dict[str, Any]:
                         "text": answer.text,
                         "status": answer.status.value,
                         "error": answer.error,
-                        **({"timing": vars(answer.timing)} if answer.timing else {}),
+                        **(
+                            {"timing": vars(answer.timing), "cached": answer.cached}
+                            if answer.timing
+                            else {}
+                        ),
                     }
                     for side, answer in turn.answers.items()
                 },
