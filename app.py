@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from enum import StrEnum
 from functools import partial
@@ -23,17 +23,27 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from typer.core import TyperGroup
 
 from backends import memory
-from backends.catalog import HUBS, PAIRS, hub_order
+from backends.catalog import HUBS, PAIRS, Model, hub_order
 from backends.cores import threads_per_server, usable_cores
 from backends.hub import with_files
 from backends.lineup import Lineup, Models
 from backends.listening import listen
+from backends.measure import ServerSettings
+from backends.measure import measure as carry_out
+from backends.measurement import ARTICLE_PROMPTS, Plan
 from backends.memory import DoesNotFit
 from backends.precisions import PRECISIONS, precision_order
+from backends.resources import Limits, Monitor
 from backends.specs import UnknownModel, resolve
 from backends.supervisor import Backend, ModelServer, RemoteModel, State
 from db import Database, DatabaseError, Language
+from rating import measured, measured_text
+from rating.answer_cache import AnswerCache, CacheLimits
+from rating.entries import clean_text
 from rating.errors import BadFilter
+from rating.foreground import measure_to_end
+from rating.measurements import Measurements, MeasurementView, NotNow
+from rating.measuring import Measuring
 from rating.session import Panel
 from rating.summary import as_json, as_markdown, filters_from, load_trials, summarise
 
@@ -84,8 +94,43 @@ class Settings(BaseSettings):
         "(only as a variable)",
     )
     force: bool = Field(False, description="load models that need more memory than is free")
+    answer_cache: Literal["off", "open", "all"] = Field(
+        "off",
+        description="in which trials a question that was asked before gets its answer again, from "
+        "the database: off, open (open ones), all (blind ones too: a rater may know the words "
+        "again)",
+    )
+    answer_cache_pace: Literal["recorded", "at-once"] = Field(
+        "recorded",
+        description="how fast such an answer comes in an open trial: recorded (as it once came) or "
+        "at-once; in a blind one always as recorded",
+    )
+    answer_cache_entries: int = Field(
+        1_000,
+        ge=1,
+        description="how many answers are kept to be given again; the longest unused one goes "
+        "first (only as a variable)",
+    )
+    answer_cache_size: int = Field(
+        50, ge=1, description="MB that these answers may take (only as a variable)"
+    )
     api_key: SecretStr = Field(
         SecretStr("none"), description="key for models at a URL (only as a variable)"
+    )
+    alarm_memory: int = Field(
+        80,
+        ge=1,
+        le=100,
+        description="percent of this machine's memory: an alarm begins when the app and its model "
+        "servers hold more together; a share of the machine, since that is what runs out",
+    )
+    alarm_cpu: int | None = Field(
+        None,
+        ge=1,
+        le=100,
+        description="percent of all usable cores: an alarm begins when the app and its model "
+        "servers take more together over a minute; otherwise none, since answering takes what it "
+        "can get",
     )
     operator_key: SecretStr | None = Field(
         None,
@@ -113,6 +158,23 @@ class Settings(BaseSettings):
         return None if self.cache_memory is None else self.cache_memory * 1_000_000
 
     @property
+    def alarm_limits(self) -> Limits:
+        """Above which shares of the machine an alarm begins."""
+        cpu = None if self.alarm_cpu is None else self.alarm_cpu / 100
+        return Limits(self.alarm_memory / 100, cpu)
+
+    def answers_from(self, database: Database) -> AnswerCache | None:
+        """Return the answers that may be given again; None where none may."""
+        if self.answer_cache == "off":
+            return None
+        return AnswerCache(
+            database,
+            CacheLimits(self.answer_cache_entries, self.answer_cache_size * 1_000_000),
+            blind=self.answer_cache == "all",
+            at_once=self.answer_cache_pace == "at-once",
+        )
+
+    @property
     def precisions(self) -> tuple[str, ...]:
         """Those that are wanted, the first choice first; empty: the models' own."""
         return precision_order(self.precision) if self.precision else ()
@@ -130,6 +192,19 @@ class Settings(BaseSettings):
         if left.key == right.key:
             raise UnknownModel(f"Both sides would be {left.key}. Give two different models.")
         return with_files(left), with_files(right)
+
+    def models_named(self, names: Sequence[str]) -> tuple[Model, ...]:
+        """Return the models of these names; without any, the two to compare.
+
+        Raises:
+            UnknownModel: No such model, or one of them twice; says what to do.
+        """
+        if not names:
+            return self.models()
+        models = {model.key: model for model in map(resolve, names)}
+        if len(models) < len(names):
+            raise UnknownModel(f"Of {', '.join(names)} some are the same. Give each model once.")
+        return tuple(map(with_files, models.values()))
 
 
 class _ServeByDefault(TyperGroup):
@@ -172,6 +247,14 @@ def serve(
     cache_memory: Annotated[int | None, _option("cache_memory", "--cache-memory")] = None,
     hubs: Annotated[str | None, _option("hubs", "--hubs")] = None,
     force: Annotated[bool | None, _option("force", "--force")] = None,
+    answer_cache: Annotated[
+        Literal["off", "open", "all"] | None, _option("answer_cache", "--answer-cache")
+    ] = None,
+    answer_cache_pace: Annotated[
+        Literal["recorded", "at-once"] | None, _option("answer_cache_pace", "--answer-cache-pace")
+    ] = None,
+    alarm_memory: Annotated[int | None, _option("alarm_memory", "--alarm-memory")] = None,
+    alarm_cpu: Annotated[int | None, _option("alarm_cpu", "--alarm-cpu")] = None,
 ) -> None:
     """Start both models and serve the panel."""
     settings = _settings(
@@ -187,6 +270,10 @@ def serve(
         cache_memory=cache_memory,
         hubs=hubs,
         force=force,
+        answer_cache=answer_cache,
+        answer_cache_pace=answer_cache_pace,
+        alarm_memory=alarm_memory,
+        alarm_cpu=alarm_cpu,
     )
     try:
         models = settings.models()
@@ -205,7 +292,7 @@ def serve(
 
 
 class Format(StrEnum):
-    """How the summary is printed."""
+    """How a result is printed."""
 
     MARKDOWN = "markdown"
     JSON = "json"
@@ -241,6 +328,60 @@ def summary(
 
 
 @cli.command()
+def measure(
+    model: Annotated[
+        list[str] | None, typer.Option(help=f"instead of the pair; may be repeated: {_MODEL_WORDS}")
+    ] = None,
+    pair: Annotated[str | None, _option("pair", "--pair")] = None,
+    left: Annotated[str | None, _option("left", "--left")] = None,
+    right: Annotated[str | None, _option("right", "--right")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="how often each prompt is asked")] = 5,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(help="instead of the article's three prompts; may be repeated"),
+    ] = None,
+    alone: Annotated[
+        bool, typer.Option("--alone", help="leave out measuring all models at once")
+    ] = False,
+    threads: Annotated[int | None, _option("threads", "--threads")] = None,
+    precision: Annotated[str | None, _option("precision", "--precision")] = None,
+    hubs: Annotated[str | None, _option("hubs", "--hubs")] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="even while raters are being served, or memory is short"),
+    ] = False,
+    format_: Annotated[Format, typer.Option("--format", help="markdown or json")] = Format.MARKDOWN,
+    database_url: _DatabaseUrl = None,
+) -> None:
+    """Measure what models take on this machine, as the article did; Ctrl+C keeps what there is."""
+    settings = _settings(
+        pair=pair,
+        left=left,
+        right=right,
+        threads=threads,
+        precision=precision,
+        hubs=hubs,
+        force=force or None,
+        database_url=database_url,
+    )
+    try:
+        plan = Plan(
+            settings.models_named(model or ()),
+            _prompts(prompt),
+            repeats,
+            together=not alone,
+        )
+        view = _measure(settings, plan, force)
+    except (UnknownModel, DatabaseError, NotNow) as error:
+        raise _give_up(error) from error
+    if format_ is Format.JSON:
+        typer.echo(json.dumps(measured.as_json(view), ensure_ascii=False, indent=2))
+    else:
+        typer.echo(measured_text.as_markdown(view))
+    raise typer.Exit(measured.exit_code(view))
+
+
+@cli.command()
 def migrate(database_url: _DatabaseUrl = None) -> None:
     """Bring the database to this version's schema (serve does it too)."""
     try:
@@ -249,6 +390,20 @@ def migrate(database_url: _DatabaseUrl = None) -> None:
         raise _give_up(error) from error
     typer.echo(f"{database.url} is up to date.")
     database.close()
+
+
+@cli.command("empty-cache")
+def empty_cache(database_url: _DatabaseUrl = None) -> None:
+    """Forget the answers that are kept to be given again (see --answer-cache)."""
+    try:
+        database = Database.open(_settings(database_url=database_url).database_url, create=False)
+        try:
+            count = AnswerCache(database).empty()
+        finally:
+            database.close()
+    except DatabaseError as error:
+        raise _give_up(error) from error
+    typer.echo(f"Forgotten: {count}.")
 
 
 def _settings(**given: object) -> Settings:
@@ -291,9 +446,39 @@ def _make_backends(settings: Settings, models: Models, force: bool) -> tuple[Bac
     return first, second
 
 
+def _prompts(given: list[str] | None) -> tuple[str, ...]:
+    prompts = tuple(clean_text(text).strip() for text in given or ARTICLE_PROMPTS)
+    if not all(prompts):
+        raise _give_up("A prompt is empty. Give it some words, or leave --prompt out.")
+    return prompts
+
+
+def _server_settings(settings: Settings) -> ServerSettings:
+    return ServerSettings(
+        threads=settings.threads,
+        precision=settings.precision,
+        hubs=settings.hubs,
+        force=settings.force,
+        api_key=settings.api_key.get_secret_value(),
+    )
+
+
+def _measure(settings: Settings, plan: Plan, force: bool) -> MeasurementView:
+    events = carry_out(plan, _server_settings(settings))
+    database = Database.open(settings.database_url)
+    try:
+        measurements = Measurements(database)
+        tell = partial(typer.echo, err=True)
+        return asyncio.run(measure_to_end(measurements, plan, events, tell, force=force))
+    finally:
+        database.close()
+
+
 def _serve(settings: Settings, models: Models, database: Database, listener: socket.socket) -> None:
     # Before Gradio is imported: it would ask its makers for news otherwise.
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    from ui.metrics import Metrics  # noqa: PLC0415
+    from ui.operator import Operator  # noqa: PLC0415
     from ui.pages import PATHS, build_pages  # noqa: PLC0415
     from ui.web import build_app  # noqa: PLC0415
 
@@ -304,16 +489,23 @@ def _serve(settings: Settings, models: Models, database: Database, listener: soc
         precisions=settings.precisions,
         cache_bytes=settings.cache_bytes,
     )
-    panel = Panel(database, lineup.backends, blind=not settings.open)
-    key = settings.operator_key
-    pages = build_pages(
-        panel, database, lineup, operator_key=key.get_secret_value() if key else None
+    panel = Panel(
+        database,
+        lineup.backends,
+        blind=not settings.open,
+        cache=settings.answers_from(database),
     )
+    monitor = Monitor(lineup, settings.alarm_limits)
+    key = settings.operator_key.get_secret_value() if settings.operator_key else None
+    measure_here = partial(carry_out, settings=_server_settings(settings))
+    measuring = Measuring(panel, lineup, Measurements(database), measure_here)
+    pages = build_pages(panel, database, lineup, measuring, monitor, operator_key=key)
     web = build_app(
         pages,
         PATHS,
-        lifespan=_running(panel, lineup),
+        lifespan=_running(panel, lineup, measuring, monitor),
         ready=lambda: _readiness(database, lineup),
+        metrics=Metrics(panel, lineup, monitor, Operator(key)).answer,
     )
     host, port = listener.getsockname()[:2]
     logger.info("Twopane is at http://%s:%s", host, port)
@@ -323,13 +515,16 @@ def _serve(settings: Settings, models: Models, database: Database, listener: soc
     uvicorn.Server(config).run(sockets=[listener])
 
 
-def _running(panel: Panel, lineup: Lineup) -> Any:
+def _running(panel: Panel, lineup: Lineup, measuring: Measuring, monitor: Monitor) -> Any:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await lineup.start()
+        monitor.start()
         try:
             yield
         finally:
+            await measuring.close()
+            await monitor.stop()
             await panel.close()
             await lineup.stop()
 

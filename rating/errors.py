@@ -4,7 +4,7 @@
     ├── TrialNotFound     no such trial, or another rater's
     ├── WrongState        not possible in the trial's present state
     ├── BadPrompt         nothing to ask, or too long
-    ├── PairInUse         its models can't be exchanged now
+    ├── PairInUse         its models can't be exchanged or measured now
     ├── BadRating         entries are missing or not allowed
     └── BadFilter         a choice of rated trials can't be understood
 
@@ -34,7 +34,7 @@ class WrongState(TrialError):  # noqa: N818
 
 
 class PairInUse(TrialError):  # noqa: N818
-    """Raters are at trials of the models that somebody wants to exchange."""
+    """Raters are at trials of the models that somebody wants to exchange or measure."""
 
     def __init__(self, count: int, minutes: int) -> None:
         super().__init__(

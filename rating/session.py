@@ -8,10 +8,11 @@ paced and masked is `run`'s, what is written `record`'s, what may be seen `trial
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy.orm import Session
@@ -19,10 +20,19 @@ from sqlalchemy.orm import Session
 from backends.catalog import Model
 from db import Database, Language, Side, Trial, TrialState, Turn, queries, utc_now
 from rating import packs, record
+from rating.answer_cache import AnswerCache
 from rating.assignment import pair_key
 from rating.entries import clean_text, is_older, parse_draft, parse_rating
 from rating.errors import BadPrompt, PairInUse, TrialNotFound, WrongState
-from rating.run import FLUSH_INTERVAL_S, ChatModel, Question, TurnRun
+from rating.run import (
+    FLUSH_INTERVAL_S,
+    ChatModel,
+    Outcome,
+    Question,
+    Source,
+    TurnRun,
+    ask_model,
+)
 from rating.trial import TrialView, view_of
 
 logger = logging.getLogger(__name__)
@@ -55,13 +65,26 @@ class Panel:
     """Two models, and the trials in which raters compare them."""
 
     def __init__(
-        self, database: Database, models: tuple[ChatModel, ChatModel], *, blind: bool
+        self,
+        database: Database,
+        models: tuple[ChatModel, ChatModel],
+        *,
+        blind: bool,
+        cache: AnswerCache | None = None,
     ) -> None:
-        """`models` in any order: which one goes to which side is drawn for each trial."""
+        """Make ready for trials.
+
+        Args:
+            database: Where they are kept.
+            models: In any order: which one goes to which side is drawn for each trial.
+            blind: Whether new trials are.
+            cache: Answers that may be given again; None where every answer is a new one.
+        """
         self._database = database
         self._blind = blind
+        self._cache = cache
         self._use(models)
-        self._changing = False
+        self._pause: Callable[[], WrongState] | None = None
         self._answering: set[str] = set()  # from before the turn is opened to after it is recorded
         self._runs: dict[str, TurnRun] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -93,21 +116,43 @@ class Panel:
 
         Raises:
             PairInUse: Somebody is at a trial of these models.
-            WrongState: They are being exchanged already.
+            WrongState: They are being exchanged already, or measured.
         """
-        self._refuse_while_changing()
-        self._changing = True
+        await self.pause(_exchanging)
         try:
-            await self._refuse_while_in_use()
             self._use(await exchange())
         finally:
-            self._changing = False
+            self.resume()
 
-    def _refuse_while_changing(self) -> None:
-        if self._changing:
-            raise WrongState(
-                "pair_changing", "The models are being exchanged. Try again in a moment."
-            )
+    @property
+    def waits_for(self) -> WrongState | None:
+        """What refuses those who want to begin or ask a trial now, if anything does."""
+        return self._pause() if self._pause else None
+
+    async def pause(self, reason: Callable[[], WrongState], *, force: bool = False) -> None:
+        """Let no trial begin nor be asked until `resume`; `reason` says why, each time anew.
+
+        With `force` what is being answered is stopped and recorded, and who is at a trial waits.
+
+        Raises:
+            PairInUse: Somebody is at a trial of these models, and nothing is forced.
+            WrongState: The panel is paused already.
+        """
+        self._refuse_while_paused()
+        self._pause = reason
+        try:
+            await (self.close() if force else self._refuse_while_in_use())
+        except BaseException:
+            self.resume()
+            raise
+
+    def resume(self) -> None:
+        """Go on after a pause."""
+        self._pause = None
+
+    def _refuse_while_paused(self) -> None:
+        if refusal := self.waits_for:
+            raise refusal
 
     async def _refuse_while_in_use(self) -> None:
         since = utc_now() - timedelta(minutes=IN_USE_MIN)
@@ -140,9 +185,9 @@ class Panel:
         """Begin a trial; the one before it is abandoned unless it was rated.
 
         Raises:
-            WrongState: The models are being exchanged.
+            WrongState: The models are being exchanged, or measured.
         """
-        self._refuse_while_changing()
+        self._refuse_while_paused()
         before = await self.current(visitor)
         if before is not None and before.id in self._runs:
             self._runs[before.id].stop()
@@ -265,7 +310,7 @@ class Panel:
         """Open answers in the database, then have them written by a task of their own."""
         if not _is_id(trial_id):
             raise TrialNotFound
-        self._refuse_while_changing()
+        self._refuse_while_paused()
         if trial_id in self._answering:
             raise WrongState("answering", "This trial is being answered already.")
         self._answering.add(trial_id)
@@ -284,15 +329,26 @@ class Panel:
         return self._as_shown(view)
 
     async def _make_run(self, view: TrialView, questions: list[Question]) -> TurnRun:
+        source = self._source(view)
         if not view.blind:
-            return TurnRun(questions, hidden_names=None, reference=None)
+            return TurnRun(questions, hidden_names=None, reference=None, source=source)
         # Names of both models on both sides: a name left standing would tell as much.
         names = {name for model in self.models for name in model.names}
         reference = await self._read(lambda session: record.usual_pace(session, self._models))
-        return TurnRun(questions, hidden_names=sorted(names), reference=reference)
+        return TurnRun(questions, hidden_names=sorted(names), reference=reference, source=source)
+
+    def _source(self, view: TrialView) -> Source:
+        """Say where the answers of this trial come from.
+
+        The one place that decides it: a trial of answers made beforehand would have its own.
+        """
+        if self._cache is None or (view.blind and not self._cache.blind):
+            return ask_model
+        return partial(self._cache.ask, blind=view.blind)
 
     async def _drive(self, trial_id: str, run: TurnRun) -> None:
         """See one run through: the answers, then the record, then the panel unlocks."""
+        outcomes: Sequence[Outcome] = ()
         try:
             outcomes = await run.run()
             close = record.withdraw if run.too_long else record.close_answers
@@ -306,6 +362,8 @@ class Panel:
             del self._runs[trial_id]
             self._answering.discard(trial_id)
             self._stay(trial_id)
+        if self._cache is not None:
+            await self._cache.keep(outcomes)
 
     async def _frames(self, view: TrialView, run: TurnRun) -> AsyncGenerator[TrialView, None]:
         """Yield `view` with what may be shown of its answers, until `run` is recorded."""
@@ -410,6 +468,10 @@ class Panel:
 
     async def _write(self, work: Callable[[Session], T]) -> T:
         return await asyncio.to_thread(_within, self._database.write, work)
+
+
+def _exchanging() -> WrongState:
+    return WrongState("pair_changing", "The models are being exchanged. Try again in a moment.")
 
 
 def _within(

@@ -16,6 +16,7 @@ from backends.specs import UnknownModel
 from backends.supervisor import ModelServer
 from benchmarks.app_process import ROOT, running, until
 from db import Database, Language, Rater
+from tests.db import rows
 
 
 def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -59,6 +60,7 @@ def test_the_pages_import_no_model_library() -> None:
         (["--port", "99999"], "port"),
         (["--hubs", "modelscope,nope"], "modelscope,huggingface or one of them"),
         (["--precision", "int8,int3"], "float32,bfloat16,int8,int4"),
+        (["--answer-cache", "blind"], "'off', 'open', 'all'"),
     ],
 )
 def test_a_setting_that_can_t_be_is_refused_in_one_plain_message(
@@ -161,7 +163,29 @@ def test_the_same_model_twice_is_refused() -> None:
         Settings(left="tiny-qwen", right="tiny-qwen").models()
 
 
-@pytest.mark.parametrize("command", ["serve", "summary", "migrate"])
+def test_no_answer_is_given_again_unless_that_is_asked_for(tmp_path: Path) -> None:
+    database = Database.open(f"sqlite:///{tmp_path}/t.db")
+    caches = [Settings(answer_cache=where).answers_from(database) for where in ("open", "all")]
+    assert Settings().answers_from(database) is None
+    assert [cache and cache.blind for cache in caches] == [False, True]
+    database.close()
+
+
+def test_the_answer_cache_can_be_emptied(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/t.db"
+    database = Database.open(url)
+    with database.write() as session:
+        session.add_all([rows.cached_answer(), rows.cached_answer(key="1" * 64)])
+    database.close()
+    for count in (2, 0):
+        done = CliRunner().invoke(cli, ["empty-cache", "--database-url", url])
+        assert (done.exit_code, done.stdout) == (0, f"Forgotten: {count}.\n")
+    done = CliRunner().invoke(cli, ["empty-cache", "--database-url", url + "x"])
+    assert done.exit_code == 2
+    assert "t.dbx" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["serve", "measure", "summary", "migrate"])
 def test_every_command_explains_itself(command: str) -> None:
     done = CliRunner().invoke(cli, [command, "--help"])
     assert done.exit_code == 0

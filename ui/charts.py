@@ -1,4 +1,7 @@
-"""Charts of the summary page, as Plotly figures that read well on light and dark."""
+"""Charts of the summary page, as Plotly figures that read well on light and dark.
+
+What other pages' charts share with them is here as well: colours, shapes, grid.
+"""
 
 import plotly.graph_objects as go
 
@@ -8,11 +11,13 @@ from rating.dimensions import WORDINGS
 from rating.summary import PairSummary
 from ui.language import Texts
 
-_COLOURS = ("#d97706", "#0d9488")
-"""First and second model: told apart also by those who can't see red or green, and by shape."""
+COLOURS = ("#d97706", "#0d9488", "#6366f1", "#be185d")
+"""First, second and further models: told apart also by those who can't see red or green, and by
+shape."""
 
-_SHAPES = ("circle", "diamond")
-_GREY = "#64748b"
+SHAPES = ("circle", "diamond", "square", "triangle-up")
+GREY = "#64748b"
+GRID = {"gridcolor": "rgba(100,116,139,.25)", "zeroline": False}
 
 
 def dimensions_chart(t: Texts, pair: PairSummary) -> go.Figure:
@@ -28,7 +33,7 @@ def dimensions_chart(t: Texts, pair: PairSummary) -> go.Figure:
             customdata=[f.n[model] for f in figures],
             hovertemplate="%{y}: %{x:.2f} (n = %{customdata})",
             mode="markers",
-            marker={"size": 15, "color": _COLOURS[index], "symbol": _SHAPES[index]},
+            marker={"size": 15, "color": COLOURS[index], "symbol": SHAPES[index]},
         )
     for index, column in enumerate(article.columns_for(pair.models)):
         figure.add_scatter(
@@ -39,8 +44,8 @@ def dimensions_chart(t: Texts, pair: PairSummary) -> go.Figure:
             mode="markers",
             marker={
                 "size": 12,
-                "color": _COLOURS[index],
-                "symbol": f"{_SHAPES[index]}-open",
+                "color": COLOURS[index],
+                "symbol": f"{SHAPES[index]}-open",
                 "line": {"width": 2},
             },
         )
@@ -48,16 +53,15 @@ def dimensions_chart(t: Texts, pair: PairSummary) -> go.Figure:
 
 
 def _dressed(figure: go.Figure, t: Texts) -> go.Figure:
-    grid = {"gridcolor": "rgba(100,116,139,.25)", "zeroline": False}
     return figure.update_layout(
         title=None,
         height=360,
         margin={"l": 10, "r": 10, "t": 10, "b": 10},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
-        font={"color": _GREY, "size": 14, "family": "system-ui, Noto Sans CJK SC, sans-serif"},
-        xaxis={"range": [0.8, 5.2], "dtick": 1, "title": t("chart_title"), **grid},
-        yaxis={"autorange": "reversed", "automargin": True, **grid},
+        font={"color": GREY, "size": 14, "family": "system-ui, Noto Sans CJK SC, sans-serif"},
+        xaxis={"range": [0.8, 5.2], "dtick": 1, "title": t("chart_title"), **GRID},
+        yaxis={"autorange": "reversed", "automargin": True, **GRID},
         legend={"orientation": "h", "y": -0.25, "x": 0},
         hovermode="closest",
         modebar={"remove": ["lasso2d", "select2d"]},

@@ -16,6 +16,7 @@ from backends.catalog import MODELS
 from backends.lineup import Lineup
 from db import Side, TrialState
 from rating import packs
+from rating.errors import WrongState
 from rating.session import Panel
 from rating.trial import AnswerStatus, TrialView
 from ui import markup
@@ -132,7 +133,8 @@ def _connect_head(
         t = _texts(request)
         tiny = any(model.builtin for model in panel.models)  # the models may be exchanged
         statuses = [backend.status for backend in lineup.backends]
-        return markup.mode(t, blind=panel.blind, tiny=tiny), _status_line(t, statuses)
+        status = _status_line(t, statuses, panel.waits_for)
+        return markup.mode(t, blind=panel.blind, tiny=tiny), status
 
     blocks.load(head, None, list(fixed), **PRIVATE)
     ticks = [blocks.load, gr.Timer(STATUS_INTERVAL_S).tick]
@@ -282,8 +284,13 @@ def _messages(view: TrialView, side: Side) -> list[dict[str, str]]:
     return messages
 
 
-def _status_line(t: Texts, statuses: Sequence[Status]) -> str:
-    """Say how many models are ready, never which: how long a side loads would tell."""
+def _status_line(t: Texts, statuses: Sequence[Status], waits_for: WrongState | None) -> str:
+    """Say why nothing can be asked now, if so, else how many models are ready.
+
+    Never which: how long a side loads would tell.
+    """
+    if waits_for is not None:
+        return markup.status(t, "waiting", t(waits_for.code, **waits_for.details), None)
     states = [status.state for status in statuses]
     ready = states.count(State.READY)
     if ready == len(states):

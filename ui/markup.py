@@ -40,7 +40,7 @@ def component(**options: Any) -> gr.HTML:
     return gr.HTML(apply_default_css=False, **options)
 
 
-def header(t: Texts, here: Literal["compare", "summary", "models"]) -> str:
+def header(t: Texts, here: Literal["compare", "summary", "models", "measure"]) -> str:
     """Return the page's header with its switches."""
     other = Language.EN if t.language is Language.ZH else Language.ZH
     return render("header", t, here=here, other_language=other)
@@ -68,7 +68,7 @@ def foot(t: Texts, view: TrialView, side: Side) -> str:
     answer = view.turns[-1].answers[side]
     note, bad = _note(t, answer)
     name = view.reveal[side].model_key if view.reveal else None
-    timing = _live_timing(t, answer.timing) if view.state is not TrialState.REVEALED else None
+    timing = _live_timing(t, answer) if view.state is not TrialState.REVEALED else None
     masked = view.reveal is None and any(MASK in turn.answers[side].text for turn in view.turns)
     return render("foot", t, name=name, note=note, bad=bad, timing=timing, masked=masked)
 
@@ -83,13 +83,21 @@ def _note(t: Texts, answer: AnswerView) -> tuple[str, bool]:
     return "", False
 
 
-def _live_timing(t: Texts, timing: Timing | None) -> str | None:
+def _live_timing(t: Texts, answer: AnswerView) -> str | None:
+    timing = answer.timing
+    if answer.cached:
+        return _recorded_timing(t, timing.tokens_per_s if timing else None)
     if timing is None or timing.first_token_s is None:
         return None
     first, rate = f"{timing.first_token_s:.2f}", timing.tokens_per_s
     if rate is None:
         return t("live_first", first=first)
     return t("live_timing", first=first, rate=f"{rate:.1f}")
+
+
+def _recorded_timing(t: Texts, rate: float | None) -> str:
+    """Say that nothing is measured now: how fast the answer comes is only played."""
+    return t("cached") if rate is None else t("cached_rate", rate=f"{rate:.1f}")
 
 
 def rating_form(t: Texts, view: TrialView) -> str:

@@ -3,9 +3,11 @@
 import gradio as gr
 
 from backends.lineup import Lineup
+from backends.resources import Monitor
 from db import Database
+from rating.measuring import Measuring
 from rating.session import Panel
-from ui import api, compare, models, summary
+from ui import api, compare, measure, models, summary
 from ui.operator import Operator
 
 _EVENTS = 1_000
@@ -15,11 +17,17 @@ while 40 raters watch."""
 _SESSIONS = 1_000
 """Page loads that Gradio remembers, at 87 kB each (2026-11-22); what lasts is in the database."""
 
-PATHS = ("/", f"/{summary.PATH}", f"/{models.PATH}")
+PATHS = ("/", f"/{summary.PATH}", f"/{models.PATH}", f"/{measure.PATH}")
 
 
 def build_pages(
-    panel: Panel, database: Database, lineup: Lineup, *, operator_key: str | None = None
+    panel: Panel,
+    database: Database,
+    lineup: Lineup,
+    measuring: Measuring,
+    monitor: Monitor,
+    *,
+    operator_key: str | None = None,
 ) -> gr.Blocks:
     """Return the pages with their events; serving them is `web`'s.
 
@@ -27,6 +35,8 @@ def build_pages(
         panel: What the pages ask.
         database: What the summary is made of.
         lineup: What runs the panel's models.
+        measuring: The app's measurement.
+        monitor: Reads what the app and its models take.
         operator_key: What makes a visitor the operator; see `ui.operator`.
     """
     blocks = gr.Blocks(title="Twopane", analytics_enabled=False, delete_cache=(3600, 3600))
@@ -37,7 +47,10 @@ def build_pages(
         compare.build(blocks, panel, lineup)
     with blocks.route("Summary", summary.PATH, show_in_navbar=False):
         summary.build(blocks, panel, database)
+    operator = Operator(operator_key)
     with blocks.route("Models", models.PATH, show_in_navbar=False):
-        models.build(blocks, panel, lineup, Operator(operator_key))
+        models.build(blocks, panel, lineup, operator)
+    with blocks.route("Measure", measure.PATH, show_in_navbar=False):
+        measure.build(blocks, panel, lineup, operator, measuring, monitor, database)
     blocks.queue(api_open=False, default_concurrency_limit=None)
     return blocks

@@ -61,10 +61,16 @@ _SCRIPT_TEXTS = ("missing_none", "missing_one", "missing_many", "connection_lost
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 Readiness = Callable[[], Awaitable[dict[str, bool]]]
+Answer = Callable[[Request], Awaitable[Response]]
 
 
 def build_app(
-    pages: gr.Blocks, paths: Sequence[str], *, lifespan: Lifespan, ready: Readiness
+    pages: gr.Blocks,
+    paths: Sequence[str],
+    *,
+    lifespan: Lifespan,
+    ready: Readiness,
+    metrics: Answer | None = None,
 ) -> FastAPI:
     """Return the application that serves `pages`.
 
@@ -73,6 +79,7 @@ def build_app(
         paths: Where the pages are; these get their language and the rater's cookie.
         lifespan: What to start before and stop after serving.
         ready: Says what works, by name; the app is ready when all do.
+        metrics: Answers who asks for figures; see `metrics`. Without it there are none.
     """
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(PageMiddleware, paths=paths)
@@ -86,6 +93,8 @@ def build_app(
         parts = await ready()
         return JSONResponse(parts, status_code=200 if all(parts.values()) else 503)
 
+    if metrics is not None:
+        app.add_route("/metrics", metrics, methods=_GET)
     app.mount(STATIC_PATH, StaticFiles(directory=_STATIC_FOLDER))
     with warnings.catch_warnings():
         # Gradio says so for every app of several pages, also with `ssr_mode=False`.

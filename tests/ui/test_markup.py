@@ -177,6 +177,38 @@ def test_live_timing_is_shown_only_where_the_view_has_it(t: Texts) -> None:
     assert "tp-timing" not in markup.foot(t, view, Side.RIGHT)
 
 
+def test_an_answer_from_the_cache_says_so_with_the_speed_of_its_recording(t: Texts) -> None:
+    cached = AnswerView("好", AnswerStatus.STREAMING, timing=TIMING, cached=True)
+    uncounted = replace(cached, timing=replace(TIMING, completion_tokens=None))
+    stopped = AnswerView("好", AnswerStatus.STOPPED, cached=True)
+    assert "10.0" in t("cached_rate", rate="10.0")
+    for answer, said in (
+        (cached, t("cached_rate", rate="10.0")),
+        (uncounted, t("cached")),
+        (stopped, t("cached")),
+    ):
+        view = trial(state=TrialState.ANSWERING).with_last_answers({Side.LEFT: answer})
+        assert f'<span class="tp-timing">{said}</span>' in markup.foot(t, view, Side.LEFT)
+        assert t("cached") not in markup.foot(t, view, Side.RIGHT)
+
+
+def test_the_reveal_marks_each_answer_that_came_from_the_cache(t: Texts) -> None:
+    timed = AnswerView("好", AnswerStatus.COMPLETE, timing=TIMING)
+    sides = {side: Identity("model", "rev", "float32", masked=False) for side in Side}
+    view = replace(
+        trial(state=TrialState.REVEALED), rating=RatingView({}, Preference.TIE, ""), reveal=sides
+    )
+    neither = view.with_last_answers(dict.fromkeys(Side, timed))
+    right = neither.with_last_answers({Side.RIGHT: replace(timed, cached=True)})
+    both = view.with_last_answers(dict.fromkeys(Side, replace(timed, cached=True)))
+    mark = t("reveal_cached")
+    marks = [markup.reveal(t, each, tiny=False).count(mark) for each in (neither, right, both)]
+    assert marks == [0, 1, 2]
+    row = markup.reveal(t, right, tiny=False).partition(t("first_token"))[2].partition("</tr>")[0]
+    assert [mark in cell for cell in row.split("</td>")[:2]] == [False, True]
+    assert t("cached") not in markup.foot(t, both, Side.LEFT)  # the table says it
+
+
 @pytest.mark.parametrize(
     ("state", "hint"),
     [

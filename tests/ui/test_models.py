@@ -11,28 +11,22 @@ import pytest
 from sqlalchemy import text
 from starlette.requests import Request
 
-from backends.lineup import Lineup
-from backends.specs import resolve
-from backends.supervisor import RemoteModel
 from db import Database, Language
-from rating.session import Panel
+from tests.ui.conftest import lineup_of_nobody, pages_over
 from ui.language import texts_in
-from ui.pages import build_pages
 
-SPECS = tuple(f"http://127.0.0.1:9/v1#{name}" for name in ("Hidden-Qwen", "Hidden-ChatGLM"))
+NAMES = ("Hidden-Qwen", "Hidden-ChatGLM")
+SPECS = tuple(f"http://127.0.0.1:9/v1#{name}" for name in NAMES)
 
 
 @pytest.fixture
 async def pages(tmp_path: Path) -> AsyncIterator[gr.Blocks]:
     """The pages over a database that has lost its trials."""
     database = Database.open(f"sqlite:///{tmp_path}/twopane.db")
-    first, second = (resolve(spec) for spec in SPECS)
-    lineup = Lineup(
-        (first, second), lambda models, _: (RemoteModel(models[0]), RemoteModel(models[1]))
-    )
+    made = pages_over(database, lineup_of_nobody(*NAMES))
     with database.write() as session:
         session.execute(text("DROP TABLE trials"))
-    yield build_pages(Panel(database, lineup.backends, blind=True), database, lineup)
+    yield made
     database.close()
 
 

@@ -14,13 +14,10 @@ import pytest_asyncio
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from backends.lineup import Lineup
-from backends.specs import resolve
-from backends.supervisor import RemoteModel
 from db import Database
-from rating.session import Panel
 from tests.paths import ROOT
-from ui.pages import PATHS, build_pages
+from tests.ui.conftest import lineup_of_nobody, pages_over
+from ui.pages import PATHS
 from ui.visitor import COOKIE
 from ui.web import build_app
 
@@ -43,12 +40,7 @@ class Parts:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def pages(database: Database) -> gr.Blocks:
     """The pages; made in a running loop, since Gradio would leave loops of its own behind."""
-    first, second = (resolve(f"http://127.0.0.1:9/v1#{name}") for name in NAMES)
-    lineup = Lineup(
-        (first, second), lambda models, _: (RemoteModel(models[0]), RemoteModel(models[1]))
-    )
-    panel = Panel(database, lineup.backends, blind=True)
-    return build_pages(panel, database, lineup)
+    return pages_over(database, lineup_of_nobody(*NAMES))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
