@@ -1,7 +1,8 @@
 """The packed file of a native network: made once of a checkpoint's quantised tensors, then mapped.
 
 Knows which tensors the file holds and how a decoder is put together of them. When a file is made
-anew, and where it lies, is ``packing``'s business. Imports no torch unless a file has to be made.
+anew, and where it lies, is ``checkpoints.packing``'s business. Imports no torch unless a file has
+to be made.
 """
 
 from __future__ import annotations
