@@ -255,7 +255,10 @@ def _joined(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
 
 
 def _quantised(tensors: Tensors, name: str) -> QuantisedMatrix:
-    """A matrix in whole numbers; a table that is published in floats is rounded to eight bits."""
+    """A matrix in whole numbers; a table that is published in floats is rounded to eight bits.
+
+    That costs no answer: `python -m benchmarks.precisions` has the figures.
+    """
     from backends.server.checkpoints.quantising import QuantisedMatrix, quantised_matrix  # noqa: PLC0415
 
     found = tensors.get(name)
