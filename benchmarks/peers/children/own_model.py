@@ -1,4 +1,4 @@
-"""Twopane's network by itself: a loaded chat model with one sequence, a prompt going through at once.
+"""Twopane's network by itself, with one sequence; a prompt goes through at once.
 
 python -m benchmarks.peers.children.own_model FOLDER PRECISION THREADS
 """
