@@ -3,6 +3,7 @@
 # make check  lint, format, types           make fix     mend what can be mended by itself
 # make bench  cost of the app beside the bare model server, in ratios (not in CI)
 # make bench-weights  the published pair at full size, random weights: load seconds, memory (not in CI)
+# make bench-precisions  what rounding weights costs: right answers of the built-in pair (not in CI)
 # make bench-peers  decode and first token beside llama.cpp and chatglm.cpp, built here (not in CI)
 # make crash  kill -9 straight after "saved", 200 times (not in CI)
 
@@ -18,7 +19,7 @@ WORKERS ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: run test check fix bench bench-weights bench-peers crash clean
+.PHONY: run test check fix bench bench-weights bench-precisions bench-peers crash clean
 
 run: $(VENV)/.run
 	$(BIN)/python app.py serve $(ARGS)
@@ -41,6 +42,9 @@ bench: $(VENV)/.dev
 
 bench-weights: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.weights $(ARGS)
+
+bench-precisions: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.precisions $(ARGS)
 
 bench-peers: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.peers --out build/peers/report $(ARGS)

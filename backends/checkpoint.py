@@ -8,6 +8,7 @@ a model of another family only its server finds out.
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeGuard
@@ -132,8 +133,7 @@ def _family_and_context(folder: Path, config: dict[str, object]) -> tuple[Family
     model_type = config.get("model_type")
     if model_type == "qwen2":
         return "qwen2", _positive(folder, config, "max_position_embeddings")
-    # ChatGLM2, ChatGLM3 and GLM-4 also say "chatglm" but are other networks; only v1 has this key.
-    if model_type == "chatglm" and "inner_hidden_size" in config:
+    if is_chatglm_v1(config):
         return "chatglm", _positive(folder, config, "max_sequence_length")
     if isinstance(model_type, str) and model_type != "chatglm":
         return "transformers", _context(config)
@@ -142,6 +142,14 @@ def _family_and_context(folder: Path, config: dict[str, object]) -> tuple[Family
         f"The model in {folder} is {kind}; Twopane runs ChatGLM (v1), Qwen2 and what transformers "
         "knows natively. Serve it with vLLM, llama.cpp, Ollama or the like, and give URL#model."
     )
+
+
+def is_chatglm_v1(config: Mapping[str, object]) -> bool:
+    """Whether a config.json is of the first generation, which shares its model_type with later.
+
+    ChatGLM2, ChatGLM3 and GLM-4 are other networks; only the first has this key.
+    """
+    return config.get("model_type") == "chatglm" and "inner_hidden_size" in config
 
 
 def _context(config: dict[str, object]) -> int:

@@ -6,6 +6,7 @@ take more: what a token takes isn't known before the files are there. Measures n
 and loads none.
 """
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +107,7 @@ def needed_bytes(
         weights = model.size_bytes
     kept = LEAST_CACHE_BYTES if cache_bytes is None else cache_bytes
     process = _TORCH_BYTES + kept
-    if precision in ("int8", "int4") and _says("avx2"):
+    if precision in ("int8", "int4") and _kernels_compute():
         # torch converts the weights, once; who converts them holds no conversations yet.
         process = max(_TORCH_BYTES, _NATIVE_BYTES + kept)
     return int(process + weights * (1 + _BESIDE))
@@ -129,6 +130,11 @@ def _possible(model: Model) -> tuple[str, ...]:
 
 def _parameters(model: Model) -> int:
     return model.parameters or model.size_bytes * 8 // model.bits
+
+
+def _kernels_compute() -> bool:
+    """Whether our own kernels do, with which a server needs no torch."""
+    return _says("avx2") and os.environ.get("TWOPANE_KERNELS", "").strip().lower() != "torch"
 
 
 def _says(feature: str) -> bool:

@@ -18,7 +18,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
-ROOT = Path(__file__).parents[1]
+from benchmarks.paths import ROOT
+
 START_S = 120.0
 """Importing Gradio takes four seconds of a free core."""
 

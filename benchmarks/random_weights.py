@@ -23,8 +23,8 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from backends.server.chatglm import ChatGLMConfig, ChatGLMTokenizer
 from backends.server.chatglm.network import ChatGLMNetwork
+from benchmarks.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 TINY = ROOT / "backends" / "tiny"
 REAL_TOKENIZER = ROOT.parent / "shared" / "chatglm" / "tokenizer"
 TOKENIZER_FILE = "ice_text.model"
@@ -109,7 +109,7 @@ def make_chatglm_6b_int4(folder: Path, *, seed: int = 1, **sizes: Any) -> Path:
         quantization_bit=4,
         **sizes,
     )
-    _write_json(folder / "config.json", config.to_dict())
+    write_json(folder / "config.json", config.to_dict())
     torch.save(dict(_chatglm_tensors(config, seed)), folder / "pytorch_model.bin")
     return folder
 
@@ -131,9 +131,9 @@ def make_qwen_0_5b(folder: Path, *, seed: int = 1, **sizes: Any) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     settings = QWEN_SETTINGS | sizes
-    _write_json(folder / "config.json", settings)
-    _write_json(folder / "generation_config.json", QWEN_GENERATION)
-    _write_json(folder / "tokenizer.json", _qwen_tokenizer())
+    write_json(folder / "config.json", settings)
+    write_json(folder / "generation_config.json", QWEN_GENERATION)
+    write_json(folder / "tokenizer.json", _qwen_tokenizer())
     tokenizer_settings = {
         "tokenizer_class": "Qwen2Tokenizer",
         "chat_template": QWEN_TEMPLATE,
@@ -141,7 +141,7 @@ def make_qwen_0_5b(folder: Path, *, seed: int = 1, **sizes: Any) -> Path:
         "pad_token": "<|endoftext|>",
         "model_max_length": settings["max_position_embeddings"],
     }
-    _write_json(folder / "tokenizer_config.json", tokenizer_settings)
+    write_json(folder / "tokenizer_config.json", tokenizer_settings)
     path = folder / "model.safetensors"
     save_file(dict(_qwen_tensors(settings, seed)), path, {"format": "pt"})
     # save_file's files may be read by nobody but their owner.
@@ -227,7 +227,8 @@ def _qwen_tokenizer() -> dict[str, Any]:
     return tokenizer
 
 
-def _write_json(path: Path, value: dict[str, Any]) -> None:
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Writes it as people read it."""
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -14,9 +14,10 @@ from typer.testing import CliRunner
 from app import Settings, _make_backends, cli
 from backends.specs import UnknownModel
 from backends.supervisor import ModelServer
-from benchmarks.app_process import ROOT, running, until
+from benchmarks.app_process import running, until
 from db import Database, Language, Rater
 from tests.db import rows
+from tests.paths import ROOT
 
 
 def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from backends.catalog import HUBS, Model, hub_order
-from backends.cores import usable_cores
 from backends.listening import listen
 from backends.precisions import PRECISIONS, precision_order
 from backends.server.generation import Limits
@@ -83,7 +82,7 @@ def serve(
     except (UnknownModel, ValueError, OSError) as error:
         raise _refusal(str(error)) from error
     cache_bytes = None if cache_memory is None else cache_memory * 1_000_000
-    limits = Limits(threads or usable_cores(), places, queue, cache_bytes)
+    limits = Limits(threads, places, queue, cache_bytes)
     model_host = ModelHost(hosted, limits, options)
     model_host.start()
     server = _server(model_host)

@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from backends.catalog import Model
+from backends.server.body_limit import BodyLimit
 from backends.server.completion import Completion
 from backends.server.errors import (
     BusyError,
@@ -36,7 +37,7 @@ from backends.server.host import ModelHost
 from backends.server.schema import ChatRequest
 
 if TYPE_CHECKING:
-    from backends.server.engine.engine import Engine
+    from backends.server.engine import Engine
 
 _CLIENT_CLOSED = 499
 _HTTP_ERRORS: dict[type[ServerError], tuple[int, str, str | None]] = {
@@ -59,6 +60,7 @@ def create_app(host: ModelHost) -> FastAPI:
 
     app = FastAPI(title="Model server", lifespan=lifespan, openapi_url=None)
     app.state.host = host
+    app.add_middleware(BodyLimit)
     app.add_api_route("/health", _health)
     app.add_api_route("/v1/models", _models)
     app.add_api_route("/v1/chat/completions", _complete, methods=["POST"], response_model=None)

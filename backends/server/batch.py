@@ -20,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Result = TypeVar("Result")
+Logits = NDArray[np.float32]
+"""Shape (rows, vocab)."""
 
 
 class KVCache(ABC):

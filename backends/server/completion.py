@@ -24,7 +24,7 @@ from backends.server.generation import (
 )
 
 if TYPE_CHECKING:
-    from backends.server.engine.engine import Engine
+    from backends.server.engine import Engine
 
 
 class Completion:
@@ -36,6 +36,7 @@ class Completion:
         model_key: the name that the bodies carry.
 
     Raises:
+        SequenceError: the prompt has ids that the network doesn't know.
         ContextError: the prompt is too long.
         BusyError: there is no room in the queue.
     """

@@ -20,7 +20,7 @@ from backends.server.errors import ServerError
 from backends.server.generation import Limits
 
 if TYPE_CHECKING:
-    from backends.server.engine.engine import Engine
+    from backends.server.engine import Engine
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ class ModelHost:
         except _EXPLAINED as error:
             logger.error("%s can't be loaded: %s", self.model.key, error)
             self._health = Health("failed", error=str(error))
-        except Exception as error:
+        except BaseException as error:  # Rust's panics, in tokenizers, are no Exception
             logger.exception("%s can't be loaded", self.model.key)
             self._health = Health("failed", error=f"{type(error).__name__}: {error}")
         return None

@@ -12,7 +12,7 @@ from pathlib import Path
 from backends.amounts import bytes_text
 from backends.memory import default_cache_bytes, free_bytes
 from backends.server.checkpoints.weights import Progress
-from backends.server.engine.engine import Engine
+from backends.server.engine import Engine
 from backends.server.generation import Limits
 from backends.server.model import load_model
 

@@ -13,20 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
 
-import numpy as np
-from numpy.typing import NDArray
-
 from backends.checkpoint import Family
-from backends.server.batch import FlatBatch, KVCache, Span
+from backends.server.batch import FlatBatch, KVCache, Logits, Span
 from backends.server.checkpoints.precision import choose
 from backends.server.checkpoints.weights import Progress, no_progress, read_json
 from backends.server.conversation import MessageLike
-from backends.server.engine.sampling import Sampler, Vocabulary
 from backends.server.errors import CheckpointError, ContextError, SequenceError
 from backends.server.generation import SamplingSettings
-
-Logits = NDArray[np.float32]
-"""Shape (rows, vocab)."""
+from backends.server.sampling import Sampler, Vocabulary
 
 
 class Network(Protocol):
@@ -104,7 +98,6 @@ class ChatModel:
     Attributes:
         precision: the one in which it computes.
         defaults: how it is sampled where a request doesn't say.
-        stop_ids: the ids that end an answer.
     """
 
     family: Family
@@ -112,7 +105,6 @@ class ChatModel:
     network: Network
     tokenizer: Tokenizer
     defaults: SamplingSettings
-    stop_ids: frozenset[int]
     vocabulary: Vocabulary
 
     @property
@@ -120,13 +112,18 @@ class ChatModel:
         """Prompt and answer together, in tokens."""
         return self.network.context
 
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """The ids that end an answer."""
+        return self.tokenizer.stop_ids
+
     def logits(self, token_ids: Sequence[int]) -> Logits:
         """Logits after every token of one sequence, (T, vocab).
 
         Raises:
             SequenceError: the sequence is empty, or its ids make no sense to the model.
         """
-        self._check(token_ids)
+        self.check(token_ids)
         return self.network.step(FlatBatch.of([token_ids]))
 
     def step(self, spans: Sequence[Span]) -> Logits:
@@ -159,7 +156,7 @@ class ChatModel:
             ContextError: the prompt leaves no room.
             SequenceError: its ids make no sense to the model.
         """
-        self._check(token_ids)
+        self.check(token_ids)
         room = self.room_after(len(token_ids))
         settings = SamplingSettings(repetition_penalty, temperature, top_k, top_p, seed)
         sampler = Sampler(settings, self.vocabulary, token_ids)
@@ -180,10 +177,21 @@ class ChatModel:
             raise ContextError(prompt_tokens, self.context)
         return self.context - prompt_tokens
 
-    def _check(self, token_ids: Sequence[int]) -> None:
+    def check(self, token_ids: Sequence[int]) -> None:
+        """Refuses what could only fail, or read what isn't there, in a forward pass.
+
+        Raises:
+            SequenceError: there are no ids, or one that the network doesn't know.
+        """
+        if not token_ids:
+            raise SequenceError("The prompt has no tokens.")
         rows = self.network.vocab_size
-        if not token_ids or not all(0 <= token < rows for token in token_ids):
-            raise SequenceError(f"A sequence needs ids, all of them from 0 to {rows - 1}.")
+        unknown = next((token for token in token_ids if not 0 <= token < rows), None)
+        if unknown is not None:
+            raise SequenceError(
+                f"The prompt has the token {unknown}, but this model's network knows only 0 to "
+                f"{rows - 1}: its tokenizer is not quite its own."
+            )
 
 
 class _FamilyModule(Protocol):
@@ -251,7 +259,6 @@ def load_model(
         network=network,
         tokenizer=tokenizer,
         defaults=module.read_defaults(folder),
-        stop_ids=tokenizer.stop_ids,
         vocabulary=Vocabulary.of(
             network.vocab_size, tokenizer.decodable, module.fallback_id(tokenizer)
         ),

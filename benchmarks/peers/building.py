@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from benchmarks.paths import ROOT
 
 LLAMA = "llama_cpp_python==0.3.36"
 CHATGLM = "chatglm_cpp==0.4.2"

@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.paths import ROOT
 from benchmarks.peers.building import (
-    ROOT,
     THREADS_VARIABLE,
     BuildError,
     Peer,

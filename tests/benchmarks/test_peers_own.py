@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from backends.server.engine.engine import Engine
+from backends.server.engine import Engine
 from backends.server.model import ChatModel, load_model
 from benchmarks.peers.children.commands import prompt
 from benchmarks.peers.children.own_engine import Conversations

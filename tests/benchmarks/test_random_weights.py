@@ -15,11 +15,11 @@ from backends.server import load_model
 from backends.server.checkpoints.int4 import published_values
 from benchmarks.random_weights import (
     QWEN_CONTROLS,
-    ROOT,
     make_chatglm_6b_int4,
     make_qwen_0_5b,
     quantise,
 )
+from tests.paths import ROOT
 
 CHATGLM_SIZES = {
     "hidden_size": 64,

@@ -7,11 +7,11 @@ import sys
 import pytest
 from playwright.sync_api import Locator, expect
 
-from benchmarks.app_process import ROOT
 from db import Dimension, Side
 from tests.e2e.compare_page import ROWS, ComparePage
 from tests.e2e.conftest import RunningApp
 from tests.e2e.visits import Visit
+from tests.paths import ROOT
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

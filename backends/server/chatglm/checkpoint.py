@@ -2,7 +2,7 @@
 
 An unquantised checkpoint is loaded into float32 or bfloat16. A quantised one stays as it is: for
 float32 its own bytes are mapped and computed with exactly; for int8 and int4 they are written once
-in the form of torch's kernels (see ``packing``), which is mapped from then on.
+in the form of torch's kernels (see ``checkpoints.packing``), which is mapped from then on.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The shape of a ChatGLM v1 checkpoint, as its config.json gives it.
 
-Holds sizes and special ids only; what they mean is in ``network`` and ``tokenizer``.
+Holds sizes and special ids only; what they mean is in ``places`` and ``tokenizer``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
+from backends.checkpoint import is_chatglm_v1
 from backends.server.checkpoints import config_json
 from backends.server.errors import CheckpointError
 
@@ -130,11 +131,3 @@ def _special_ids(given: Mapping[str, int]) -> dict[str, int]:
 def _check(name: str, value: Any) -> None:
     least = 0 if name.endswith("_token_id") or name == "quantization_bit" else 1
     config_json.check(name, value, type(getattr(ChatGLMConfig, name)), least)
-
-
-def is_chatglm_v1(raw: Mapping[str, Any]) -> bool:
-    """Whether a config.json is of the first generation, which shares its model_type with later.
-
-    The same as in ``backends.checkpoint``: only the first has this key.
-    """
-    return raw.get("model_type") == "chatglm" and "inner_hidden_size" in raw

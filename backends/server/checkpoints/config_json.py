@@ -9,8 +9,11 @@ from typing import Any, TypeVar
 from backends.server.checkpoints.weights import read_json
 from backends.server.errors import CheckpointError
 
-# More than any of these checkpoints has of anything; far more would never end to be laid out.
+# More than any of these checkpoints has; far more would never end to be laid out.
 _MOST = 2_000_000
+_MOST_LAYERS = 1000
+
+_LAYERS = ("num_hidden_layers", "num_layers")
 
 Config = TypeVar("Config")
 
@@ -46,7 +49,8 @@ def check(name: str, value: Any, kind: type, least: int = 1) -> None:
     elif kind is float:
         fits = type(value) in (int, float) and 0 < value < 1
     else:
-        fits = is_count(value, least)
+        most = _MOST_LAYERS if name in _LAYERS else _MOST
+        fits = is_count(value, least) and value <= most
     if not fits:
         raise CheckpointError(f"{name} can't be {value!r}.")
 

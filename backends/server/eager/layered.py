@@ -23,7 +23,7 @@ from backends.server.eager.network import select
 from backends.server.errors import CheckpointError
 
 
-class Shape(Protocol):
+class ConfigLike(Protocol):
     """What of a family's config all have."""
 
     @property
@@ -44,7 +44,7 @@ class Parts:
     head: Table
 
 
-Config = TypeVar("Config", bound=Shape)
+Config = TypeVar("Config", bound=ConfigLike)
 
 
 class LayeredNetwork(nn.Module, ABC, Generic[Config]):

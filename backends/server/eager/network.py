@@ -12,11 +12,10 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor
 
-from backends.server.batch import FlatBatch, KVCache
-from backends.server.model import Logits
+from backends.server.batch import FlatBatch, KVCache, Logits
 
 
-class FamilyModule(Protocol):
+class FamilyNetwork(Protocol):
     """One family's network as a torch module; see ``model.Network`` for what isn't said here."""
 
     @property
@@ -51,7 +50,7 @@ class TorchNetwork:
         module: the family's module.
     """
 
-    def __init__(self, module: FamilyModule) -> None:
+    def __init__(self, module: FamilyNetwork) -> None:
         self.module = module
 
     @property

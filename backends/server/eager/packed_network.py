@@ -1,7 +1,7 @@
 """Packs a quantised network for torch's kernels, once, and maps what was packed.
 
 What a matrix stores is the business of its kind, see ``linear``; what lies in the file and when it
-is made anew, that of ``packing``.
+is made anew, that of ``checkpoints.packing``.
 """
 
 from __future__ import annotations

@@ -23,11 +23,11 @@ from backends.server.batch import FlatBatch
 from backends.server.engine.prefill import Prefills
 from backends.server.engine.prefix_cache import PrefixCache, PrefixStats
 from backends.server.engine.request import Generation
-from backends.server.engine.sampling import Row
 from backends.server.engine.schedule import share_out
-from backends.server.errors import BusyError, GenerationError, SequenceError
+from backends.server.errors import BusyError, GenerationError
 from backends.server.generation import Event, GenerationRequest, Limits
 from backends.server.model import ChatModel
+from backends.server.sampling import Row
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +38,7 @@ _LIMITS = Limits()
 _CHUNK = 128
 # So many more where nobody's stream has to wait for it.
 _ALONE = 2
+_NO_MEMORY = "can't allocate memory"  # torch says so in a RuntimeError
 
 
 class Engine:
@@ -96,15 +97,16 @@ class Engine:
 
         Args:
             request: what is wanted; ``max_tokens`` is cut to what the context leaves.
-            on_event: gets pieces of text, and at the end one ``Finished`` or ``Failed``. Called
-                from the thread that steps the model, which it must not hold up.
+            on_event: gets ``Waiting`` while there is no place, then pieces of text, and at the end
+                one ``Finished`` or ``Failed``. Called from the thread that steps the model, which
+                it must not hold up.
 
         Raises:
             SequenceError: the prompt has ids that the network doesn't know.
             ContextError: the prompt is too long.
             BusyError: every place is taken and the queue is full.
         """
-        _check(request.prompt_ids, self._model.network.vocab_size)
+        self._model.check(request.prompt_ids)
         room = self._model.room_after(len(request.prompt_ids))
         request = replace(request, max_tokens=min(request.max_tokens, room))
         generation = Generation(self._model, request, on_event)
@@ -142,13 +144,13 @@ class Engine:
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._running or self._waiting)
             everyone = [*self._running, *self._waiting]
-            left = everyone if self._closed else [one for one in everyone if one.cancelled]
-            staying = [one for one in self._running if one not in left]
-            waiting = [one for one in self._waiting if one not in left]
+            leaving = everyone if self._closed else [one for one in everyone if one.cancelled]
+            staying = [one for one in self._running if one not in leaving]
+            waiting = [one for one in self._waiting if one not in leaving]
             free = self._places - len(staying)
             joining, waiting = waiting[:free], waiting[free:]
             self._running, self._waiting = staying + joining, deque(waiting)
-        for generation in left:
+        for generation in leaving:
             generation.finish("cancelled")
             self._let_go(generation)
         for generation in joining:
@@ -188,7 +190,7 @@ class Engine:
         """Parts of the work for prompts that can't be taken in chunks; one slice at least."""
         began_s = time.perf_counter()
         while prefill := self._prefills.next(
-            [one for one in self._running if one.remaining > 1 and not one.left]
+            [one for one in self._running if one.remaining > 1 and not one.over]
         ):
             with self._failing(prefill.generations):
                 logits = prefill.advance()
@@ -199,7 +201,7 @@ class Engine:
                 return
 
     def _advance(self, generation: Generation, logits: Row) -> None:
-        if not generation.left:
+        if not generation.over:
             with self._failing([generation]):
                 generation.advance(logits)
 
@@ -210,10 +212,10 @@ class Engine:
             yield
         except GenerationError as error:
             _fail(generations, str(error))
-        except Exception as error:
+        except BaseException as error:  # Rust's panics, in tokenizers, are no Exception
             # Whatever a forward pass fails of (memory, mostly), the next request may work.
             logger.exception("The model failed in a step of %d requests", len(generations))
-            if isinstance(error, MemoryError):
+            if isinstance(error, MemoryError) or _NO_MEMORY in str(error):
                 self._prefixes.clear()
             _fail(generations, "The model failed while it answered.")
 
@@ -227,24 +229,13 @@ class Engine:
     def _let_go(self, generation: Generation) -> None:
         """Keeps what was computed for it; it has ended and given its place away."""
         if generation.cache is not None and self._whole(generation):
-            self._prefixes.keep(generation.cache)
+            with self._failing(()):  # there may be no memory for it, and its answer is whole
+                self._prefixes.keep(generation.cache)
         generation.say_end()
 
     def _whole(self, generation: Generation) -> bool:
         """Whether its cache holds what it says: not in the middle of a sliced prompt."""
         return self._model.network.chunkable or generation.remaining == 1
-
-
-def _check(prompt_ids: Sequence[int], rows: int) -> None:
-    """Refuses what could only fail, or read what isn't there, in the step that meets it."""
-    if not prompt_ids:
-        raise SequenceError("The prompt has no tokens.")
-    unknown = next((token for token in prompt_ids if not 0 <= token < rows), None)
-    if unknown is not None:
-        raise SequenceError(
-            f"The prompt has the token {unknown}, but this model's network knows only 0 to "
-            f"{rows - 1}: its tokenizer is not quite its own."
-        )
 
 
 def _batch(parts: Sequence[tuple[Generation, int]]) -> FlatBatch:

@@ -10,10 +10,9 @@ from collections.abc import Generator, Sequence
 from itertools import accumulate
 from typing import Protocol
 
-from backends.server.batch import FlatBatch
+from backends.server.batch import FlatBatch, Logits
 from backends.server.engine.request import Generation
 from backends.server.engine.schedule import Turns
-from backends.server.model import Logits
 
 # Each holds memory for all its rows: with 6 billion weights and 2,048 tokens, a third of a GB.
 _AT_ONCE = 2
@@ -46,7 +45,7 @@ class Prefill:
     @property
     def wanted(self) -> bool:
         """Whether there is more to compute, and someone who waits for it."""
-        return not self._finished and any(not one.left for one in self.generations)
+        return not self._finished and any(not one.over for one in self.generations)
 
     def advance(self) -> Logits | None:
         """Computes a slice; after the last one, the logits after each prompt, else None."""

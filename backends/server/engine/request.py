@@ -11,7 +11,6 @@ from typing import Literal
 
 from backends.server.batch import KVCache, Span
 from backends.server.engine.answer import AnswerWriter
-from backends.server.engine.sampling import Row, Sampler
 from backends.server.generation import (
     Event,
     Failed,
@@ -21,6 +20,7 @@ from backends.server.generation import (
     Waiting,
 )
 from backends.server.model import ChatModel
+from backends.server.sampling import Row, Sampler
 
 
 class Generation:
@@ -71,7 +71,7 @@ class Generation:
         return self._cancelled.is_set()
 
     @property
-    def left(self) -> bool:
+    def over(self) -> bool:
         """Whether nothing need be computed for it any more."""
         return self.done or self.cancelled
 

@@ -17,7 +17,6 @@ from backends.cores import usable_cores
 from backends.server.kernels.attention import BLOCK, TILE, HeadShape, attention_kernels
 from backends.server.kernels.cpu import (
     SETTING,
-    TORCH,
     Level,
     UnknownLevel,
     chosen_level,
@@ -47,7 +46,6 @@ __all__ = [
     "LANES",
     "SETTING",
     "TILE",
-    "TORCH",
     "Argument",
     "Compute",
     "HeadShape",
@@ -111,7 +109,6 @@ class Kernels:
         for kernel in kernels:
             kernel.write_into(module)
         write_runner(module, [kernel.name for kernel in kernels])
-        self.level = level
         self.code = MachineCode(module, level)
         self._known = {kernel.name: (number, kernel) for number, kernel in enumerate(kernels)}
 

@@ -15,7 +15,7 @@ from llvmlite import ir
 LANES = 16
 """Numbers in a vector, on every CPU: the packed weights have panels of so many rows."""
 
-I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
+I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 F16, F32 = ir.HalfType(), ir.FloatType()
 POINTER = ir.PointerType()
 
@@ -75,9 +75,6 @@ class Value:
     def __and__(self, other: Value | int) -> Value:
         return self._binary(other, "and_", "and_")
 
-    def __or__(self, other: Value | int) -> Value:
-        return self._binary(other, "or_", "or_")
-
     def __lshift__(self, other: Value | int) -> Value:
         return self._binary(other, "shl", "shl")
 
@@ -91,17 +88,11 @@ class Value:
     def __rsub__(self, other: float) -> Value:
         return self.function.like(other, self) - self
 
-    def __rmul__(self, other: float) -> Value:
-        return self.function.like(other, self) * self
-
     def __rtruediv__(self, other: float) -> Value:
         return self.function.like(other, self) / self
 
     def __lt__(self, other: Value | float) -> Value:
         return self._compare("<", other)
-
-    def __ge__(self, other: Value | float) -> Value:
-        return self._compare(">=", other)
 
     def __gt__(self, other: Value | float) -> Value:
         return self._compare(">", other)

@@ -21,7 +21,7 @@ from backends.server.errors import SequenceError
 from backends.server.kernels import Compute, Kernels, Threads
 from backends.server.native.cache import NativeCache
 from backends.server.native.decoder import Decoder
-from backends.server.native.workspace import Part, Workspace
+from backends.server.native.workspace import Stretch, Workspace
 
 logger = logging.getLogger(__name__)
 
@@ -139,10 +139,10 @@ class NativeNetwork:
             if len(self._free) < _SPARE:
                 self._free.append(workspace)
 
-    def _cut(self, batch: FlatBatch) -> Iterator[list[Part]]:
+    def _cut(self, batch: FlatBatch) -> Iterator[list[Stretch]]:
         """Passes of at most so many rows as there is memory for."""
         wanted = None if batch.rows is None else sorted(set(batch.rows))
-        pending: list[Part] = []
+        pending: list[Stretch] = []
         free, first = self._rows, 0
         for span in batch.spans:
             cache = _cache_of(span) or self.new_cache()
@@ -160,7 +160,7 @@ class NativeNetwork:
                 rows = range(first + start, first + end)
                 chosen = rows if wanted is None else [row for row in wanted if row in rows]
                 pending.append(
-                    Part(
+                    Stretch(
                         np.array(span.token_ids[start:end]),
                         cache,
                         positions[:, start:end],

@@ -1,7 +1,8 @@
 """The packed file of a native network: made once of a checkpoint's quantised tensors, then mapped.
 
 Knows which tensors the file holds and how a decoder is put together of them. When a file is made
-anew, and where it lies, is ``packing``'s business. Imports no torch unless a file has to be made.
+anew, and where it lies, is ``checkpoints.packing``'s business. Imports no torch unless a file has
+to be made.
 """
 
 from __future__ import annotations
@@ -254,7 +255,10 @@ def _joined(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
 
 
 def _quantised(tensors: Tensors, name: str) -> QuantisedMatrix:
-    """A matrix in whole numbers; a table that is published in floats is rounded to eight bits."""
+    """A matrix in whole numbers; a table that is published in floats is rounded to eight bits.
+
+    That costs no answer: `python -m benchmarks.precisions` has the figures.
+    """
     from backends.server.checkpoints.quantising import QuantisedMatrix, quantised_matrix  # noqa: PLC0415
 
     found = tensors.get(name)

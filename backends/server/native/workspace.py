@@ -33,7 +33,7 @@ _GATE_CHUNK = 32
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class Stretch:
     """Tokens of one sequence that go through together.
 
     Attributes:
@@ -112,7 +112,7 @@ class Workspace:
         self.program = Program(steps)
         self._head_step = len(steps) - 1
 
-    def fill(self, parts: Sequence[Part]) -> NDArray[np.float32]:
+    def fill(self, parts: Sequence[Stretch]) -> NDArray[np.float32]:
         """Gets ready for a pass; gives the array for the logits, (wanted, vocab)."""
         count, blocks, wanted = 0, 0, 0
         for part in parts:

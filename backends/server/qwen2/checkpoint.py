@@ -2,7 +2,7 @@
 
 For float32 and bfloat16 the checkpoint's own tensors are computed with, mapped where they are
 stored in that type. For int8 and int4 they are quantised and written once in the form of torch's
-kernels (see ``packing``), which is mapped from then on.
+kernels (see ``checkpoints.packing``), which is mapped from then on.
 """
 
 from __future__ import annotations

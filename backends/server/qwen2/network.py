@@ -1,8 +1,8 @@
 """The Qwen2 network: one forward pass over a flat batch, for serving and for training.
 
 Computes logits and keeps keys and values; chooses no tokens and knows no text. How its matrices
-are stored and multiplied is ``linear``'s business; what lies between them is computed in float32.
-Parameters carry the published names, so checkpoints load as they are.
+are stored and multiplied is ``eager.linear``'s business; what lies between them is computed in
+float32. Parameters carry the published names, so checkpoints load as they are.
 """
 
 from __future__ import annotations

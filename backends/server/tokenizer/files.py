@@ -105,7 +105,7 @@ def _read_qwen2(folder: Path) -> StoredTokenizer | None:
 def _read_file(path: Path) -> Tokenizer:
     try:
         return Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing more particular
+    except BaseException as error:  # nothing more particular, and Rust's panics aren't even that
         raise CheckpointError(
             f"{path.parent} has no tokenizer that can be read: {error}"
         ) from error

@@ -23,7 +23,8 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-from benchmarks.app_process import ROOT, running, until
+from benchmarks.app_process import running, until
+from benchmarks.paths import ROOT
 from benchmarks.peers.children.commands import Command, serve
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")

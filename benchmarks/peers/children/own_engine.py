@@ -15,7 +15,7 @@ from queue import SimpleQueue
 
 from backends.catalog import Sampling
 from backends.server.checkpoints.weights import no_progress
-from backends.server.engine.engine import Engine
+from backends.server.engine import Engine
 from backends.server.generation import Event, Finished, GenerationRequest, Limits, TextPiece
 from backends.server.loading import load_engine
 from benchmarks.peers.children.commands import BELOW, Command, prompt, serve

@@ -1,4 +1,4 @@
-"""Twopane's network: a loaded chat model stepped as the engine steps it, with one sequence.
+"""Twopane's network by itself, with one sequence; a prompt goes through at once.
 
 python -m benchmarks.peers.children.own_model FOLDER PRECISION THREADS
 """

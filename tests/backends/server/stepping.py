@@ -7,10 +7,11 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from tokenizers import decoders
 
 from backends.server import ChatModel
-from backends.server.batch import FlatBatch, KVCache
-from backends.server.engine.engine import Engine
+from backends.server.batch import FlatBatch, KVCache, Logits
+from backends.server.engine import Engine
 from backends.server.generation import (
     Event,
     Finished,
@@ -19,7 +20,6 @@ from backends.server.generation import (
     TextPiece,
     Waiting,
 )
-from backends.server.model import Logits
 
 
 @contextlib.contextmanager
@@ -117,6 +117,12 @@ class WatchedNetwork:
 
 def out_of_memory(_logits: Logits) -> Logits:
     raise MemoryError
+
+
+def panic(_logits: Logits) -> Logits:
+    """As Rust's libraries do: with what is no Exception."""
+    decoders.Strip(content="a", left=1, right=1).decode(["a"])
+    raise AssertionError("It should have panicked.")
 
 
 def no_numbers(logits: Logits) -> Logits:

@@ -11,11 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import openai
 import pytest
 
 from backends.client import Endpoint, Message, Piece, Sampling, stream_answer
 from backends.server import ChatModel
+from backends.server.body_limit import LONGEST_BODY
 from tests.backends.server.processes import Server, running_server, wait_until
 from tests.backends.server.qwen2_checkpoints import (
     TEMPLATE,
@@ -238,6 +240,18 @@ def test_a_body_that_is_no_request_gets_an_error_in_openais_shape(
     status, answer = chatglm_server.post("/v1/chat/completions", body)
     assert status == 400
     assert answer["error"]["message"]
+
+
+def test_a_body_that_no_conversation_needs_is_refused(qwen2_server: Server) -> None:
+    status, body = qwen2_server.post("/v1/chat/completions", b" " * (LONGEST_BODY + 1))
+    assert status == 413
+    assert str(LONGEST_BODY) in body["error"]["message"]
+
+
+def test_a_body_of_unknown_length_is_refused(qwen2_server: Server) -> None:
+    with httpx2.Client() as client:
+        answer = client.post(f"{qwen2_server.url}/v1/chat/completions", content=iter([b"{}"]))
+    assert answer.status_code == 411
 
 
 def test_unknown_addresses_and_methods_get_errors_in_openais_shape(chatglm_server: Server) -> None:

@@ -9,10 +9,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from backends.checkpoint import UnusableFolder, read_checkpoint
+from backends.checkpoint import UnusableFolder, is_chatglm_v1, read_checkpoint
 from backends.server import load_model, load_tokenizer
 from backends.server.chatglm import ChatGLMConfig
-from backends.server.chatglm.config import is_chatglm_v1
 from backends.server.errors import CheckpointError
 from tests.backends.server.chatglm_checkpoints import (
     EMBEDDING,

@@ -5,7 +5,7 @@ import pytest
 
 from backends.server import ChatModel
 from backends.server.completion import Completion
-from backends.server.engine.engine import Engine
+from backends.server.engine import Engine
 from backends.server.errors import GenerationError
 from backends.server.generation import GenerationRequest, SamplingSettings
 from tests.backends.server.stepping import WatchedNetwork, out_of_memory, running

@@ -11,9 +11,9 @@ from torch.nn import functional
 from backends.server import ChatModel
 from backends.server.batch import FlatBatch, KVCache, Span
 from backends.server.engine.answer import AnswerWriter
-from backends.server.engine.sampling import Sampler
 from backends.server.errors import ContextError, ConversationError, SequenceError
 from backends.server.generation import SamplingSettings
+from backends.server.sampling import Sampler
 from tests.backends.server.qwen2_checkpoints import module_of
 
 HARMLESS = ({"role": "user", "content": "你好，今天天气怎么样？"},)

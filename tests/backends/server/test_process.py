@@ -13,7 +13,8 @@ import pytest
 from backends.checkpoint import read_checkpoint
 from tests.backends.server.processes import running_server, start_server
 from tests.backends.server.qwen2_checkpoints import CHATGLM
-from tests.paths import ROOT
+from tests.backends.server.transformers_checkpoints import edit_json
+from tests.paths import ROOT, TINY
 
 QUESTION = [{"role": "user", "content": "a"}]
 
@@ -137,6 +138,18 @@ def test_the_health_of_a_ready_server_carries_what_only_the_files_told() -> None
         _, health = server.get("/health")
     assert health["checkpoint"] == vars(read_checkpoint(CHATGLM)) | {"folder": str(CHATGLM)}
     assert (health["precision"], health["threads"]) == ("float32", 1)
+
+
+def test_a_tokenizer_that_makes_the_library_panic_is_said_to_be_damaged(tmp_path: Path) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(TINY / "tiny-qwen", folder)
+    edit_json(
+        folder / "tokenizer.json", normalizer={"type": "Precompiled", "precompiled_charsmap": ""}
+    )
+    with running_server(folder) as server:
+        status, health = server.wait_until_loaded()
+    assert status == 500
+    assert "no tokenizer that can be read" in health["error"]
 
 
 def test_a_precision_that_the_weights_do_not_allow_is_named_with_those_they_do() -> None:

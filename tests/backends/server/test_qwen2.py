@@ -12,11 +12,11 @@ from transformers import AutoTokenizer, Qwen2ForCausalLM
 
 from backends.server import ChatModel, load_model, load_tokenizer
 from backends.server.batch import FlatBatch, Span
-from backends.server.engine.sampling import Sampler
 from backends.server.errors import CheckpointError, ConversationError
 from backends.server.generation import SamplingSettings
 from backends.server.qwen2 import load_network
 from backends.server.qwen2.network import Qwen2Network
+from backends.server.sampling import Sampler
 from tests.backends.server.qwen2_checkpoints import CONTROLS, ROWS, TOOL_CALL, make_qwen2, module_of
 
 HARMLESS = (

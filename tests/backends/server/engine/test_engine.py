@@ -2,14 +2,18 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backends.server import ChatModel
-from backends.server.engine.engine import Engine
+from backends.server.batch import Logits
+from backends.server.eager.kv_cache import TorchCache
+from backends.server.engine import Engine
 from backends.server.engine.request import Generation
 from backends.server.errors import BusyError, ContextError, SequenceError
 from backends.server.generation import (
@@ -21,13 +25,13 @@ from backends.server.generation import (
     TextPiece,
     Waiting,
 )
-from backends.server.model import Logits
 from tests.backends.server.stepping import (
     Listener,
     WatchedNetwork,
     ask,
     no_numbers,
     out_of_memory,
+    panic,
     request_for,
     running,
 )
@@ -181,7 +185,7 @@ def test_ids_that_the_network_does_not_know_are_refused_at_once(model: ChatModel
     assert engine.waiting == 0
 
 
-@pytest.mark.parametrize("trouble", [out_of_memory, no_numbers])
+@pytest.mark.parametrize("trouble", [out_of_memory, no_numbers, panic])
 def test_a_failed_step_fails_its_requests_and_not_the_next(
     qwen2: ChatModel, trouble: Callable[[Logits], Logits]
 ) -> None:
@@ -193,6 +197,32 @@ def test_a_failed_step_fails_its_requests_and_not_the_next(
         assert isinstance(failed.events[-1], Failed)
         network.trouble = None
         assert ask(engine, request_for(qwen2, "a")).finish().reason == "length"
+
+
+def test_an_answer_that_can_not_be_kept_ends_as_any_other(
+    qwen2: ChatModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(TorchCache, "prefix", no_room)
+    request = request_for(qwen2, LONG[:200])
+    with running(Engine(qwen2, cache_bytes=30_000)) as engine:  # room for a part of it
+        for _ in range(2):
+            assert ask(engine, request).finish().reason == "length"
+
+
+def test_where_torch_has_no_memory_what_was_kept_is_given_back(qwen2: ChatModel) -> None:
+    def allocate(_logits: Logits) -> Logits:
+        return cast(Logits, torch.empty(2**60))
+
+    engine, network = _watched(qwen2)
+    with running(engine):
+        ask(engine, request_for(qwen2, LONG[:90])).finish()
+        assert engine.prefix_stats.kept_bytes > 0
+        network.trouble = allocate
+        assert ask(engine, request_for(qwen2, "a")).ended.wait(10)
+        _until(lambda: engine.prefix_stats.kept_bytes == 0)
 
 
 def test_text_that_can_not_be_shown_fails_its_request_alone(qwen2: ChatModel) -> None:

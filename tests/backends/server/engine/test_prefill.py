@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from backends.server import ChatModel
-from backends.server.batch import FlatBatch
+from backends.server.batch import FlatBatch, Logits
 from backends.server.engine.prefill import Prefills
 from backends.server.engine.request import Generation
 from backends.server.generation import GenerationRequest, SamplingSettings
-from backends.server.model import Logits
 
 
 class SlicedNetwork:
@@ -48,7 +47,7 @@ class Joining:
 
     def compute(self, slices: int) -> None:
         for _ in range(slices):
-            prefill = self.prefills.next([one for one in self.waiting if not one.left])
+            prefill = self.prefills.next([one for one in self.waiting if not one.over])
             if prefill is None:
                 return
             if prefill.advance() is not None:

@@ -1,11 +1,28 @@
 """Runs single kernels over arrays."""
 
 from collections.abc import Mapping
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.server.kernels import GROUP, Argument, Kernels, Program
+from backends.server.kernels import (
+    GROUP,
+    INT4,
+    INT4_GROUPED,
+    INT8,
+    Argument,
+    HeadShape,
+    Kernels,
+    Level,
+    Program,
+)
+
+
+@cache
+def compiled_for(level: Level, heads: HeadShape) -> Kernels:
+    """The kernels of a level, compiled once."""
+    return Kernels(level, heads, (INT8, INT4, INT4_GROUPED))
 
 
 def run(

@@ -21,8 +21,7 @@ from backends.server.kernels import (
     possible_levels,
     unpack,
 )
-from tests.backends.server.kernels.conftest import _compiled
-from tests.backends.server.kernels.steps import RoundedRows, run
+from tests.backends.server.kernels.steps import RoundedRows, compiled_for, run
 
 FORMS = (INT8, INT4, INT4_GROUPED)
 # Odd ones among them: one row, no full panel, one more than a panel; one group of columns.
@@ -127,7 +126,7 @@ def test_any_shape_gives_the_product(
     level: object, seed: int, form: Weights, outputs: int, groups: int, rows: int, in_chunk: int
 ) -> None:
     random = np.random.default_rng(seed)
-    kernels = _compiled(level, HeadShape(32))
+    kernels = compiled_for(level, HeadShape(32))
     matrix = Matrix(form, outputs, groups * GROUP, random)
     given_rows = RoundedRows.random(rows, groups * GROUP, random)
     out = _room(matrix, rows)
@@ -171,7 +170,7 @@ def test_every_level_gives_the_same_bits() -> None:
         results = []
         for level in possible_levels():
             out = _room(matrix, 14)
-            _product(_compiled(level, HeadShape(32)), matrix, given, out)
+            _product(compiled_for(level, HeadShape(32)), matrix, given, out)
             results.append(out)
         for other in results[1:]:
             np.testing.assert_array_equal(other, results[0])

@@ -1,24 +1,33 @@
 """Small checkpoints whose shapes the kernels can compute, and what they are held against."""
 
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
+import pytest
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from backends.server import ChatModel, load_model
 from backends.server.batch import FlatBatch, KVCache, Span
+from backends.server.checkpoints.int4 import published_values
 from backends.server.checkpoints.quantising import PlainTensor, Quantised
+from backends.server.kernels import chosen_level
 from backends.server.native import NativeNetwork
 from backends.server.qwen2.checkpoint import quantised_tensors
-from benchmarks.random_weights import TINY, make_chatglm_6b_int4
+from benchmarks.random_weights import TINY, make_chatglm_6b_int4, quantise
 from tests.backends.server.qwen2_checkpoints import make_qwen2, module_of
+from tests.backends.server.transformers_checkpoints import edit_json
 
 GROUP = 32
+
+
+TABLE = "transformer.word_embeddings.weight"
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,33 @@ def _make_chatglm(folder: Path) -> Path:
     )
 
 
+def in_eight_bits(four_bits: Path, folder: Path) -> Path:
+    """The same checkpoint in the published form of eight bits."""
+    state = _copied(four_bits, folder, quantization_bit=8)
+    for name in [name for name in state if f"{name}_scale" in state]:
+        # Sixteen times as large, and the scale as much smaller: the same weights.
+        state[name] = published_values(state[name]) * 16
+        state[f"{name}_scale"] = state[f"{name}_scale"] / 16
+    torch.save(state, folder / "pytorch_model.bin")
+    return folder
+
+
+def with_quantised_table(four_bits: Path, folder: Path) -> Path:
+    """The same checkpoint with an embedding in four bits as well."""
+    state = _copied(four_bits, folder, quantization_embeddings=True)
+    for name in (TABLE, "lm_head.weight"):
+        state[name], state[f"{name}_scale"] = quantise(state[name].float())
+    torch.save(state, folder / "pytorch_model.bin")
+    return folder
+
+
+def _copied(source: Path, folder: Path, **config: object) -> dict[str, Tensor]:
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("twopane"))
+    edit_json(folder / "config.json", **config)
+    state: dict[str, Tensor] = torch.load(folder / "pytorch_model.bin", weights_only=True)
+    return state
+
+
 def prompts_of(model: ChatModel) -> Prompts:
     """Some for each family; the long one is longer than a cache's first room."""
     random = np.random.default_rng(0)
@@ -75,7 +111,9 @@ def prompts_of(model: ChatModel) -> Prompts:
 
 
 def native_of(model: ChatModel) -> NativeNetwork:
-    """The native network of a model, which it must have."""
+    """The native network of a model, which it must have where the CPU has kernels."""
+    if chosen_level() is None:
+        pytest.skip("On this CPU torch computes.")
     assert isinstance(model.network, NativeNetwork)
     return model.network
 

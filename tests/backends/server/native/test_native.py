@@ -15,25 +15,34 @@ from backends.server.kernels import SETTING, possible_levels
 from tests.backends.server.native.networks import (
     Prompts,
     dequantised,
+    in_eight_bits,
     make_chatglm,
     make_qwen,
     native_of,
     prompts_of,
     step,
+    with_quantised_table,
 )
 from tests.paths import ROOT
 
-KINDS = ("qwen-int8", "qwen-int4", "qwen-tied-int8", "chatglm-int4")
+KINDS = (
+    *("qwen-int8", "qwen-int4", "qwen-tied-int8"),
+    *("chatglm-int4", "chatglm8-int8", "chatglmqe-int4"),
+)
 # Of the logits' spread: activations are rounded to 127 steps before each product.
 ROUNDING = 0.03
 
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("checkpoints")
+    chatglm = make_chatglm(folder / "chatglm")
     return {
-        "qwen": make_qwen(tmp_path_factory.mktemp("qwen")),
-        "qwen-tied": make_qwen(tmp_path_factory.mktemp("qwen-tied"), tied=True),
-        "chatglm": make_chatglm(tmp_path_factory.mktemp("chatglm")),
+        "qwen": make_qwen(folder / "qwen"),
+        "qwen-tied": make_qwen(folder / "qwen-tied", tied=True),
+        "chatglm": chatglm,
+        "chatglm8": in_eight_bits(chatglm, folder / "chatglm8"),
+        "chatglmqe": with_quantised_table(chatglm, folder / "chatglmqe"),
     }
 
 

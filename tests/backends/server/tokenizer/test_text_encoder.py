@@ -1,4 +1,6 @@
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -92,3 +94,15 @@ def test_models_that_would_find_control_tokens_among_their_pieces_do_not() -> No
     assert tokenizer.encode("</s>").ids == [1]
     assert encoder.encode("</s>") == [0]
     assert encoder.encode(encoder.armed("</s>fox</s>")) == [1, 2, 1]
+
+
+def test_others_go_on_while_a_long_text_is_encoded(tokenizer: Tokenizer) -> None:
+    encoder = TextEncoder(tokenizer)
+    with ThreadPoolExecutor(1) as pool:
+        encoded = pool.submit(encoder.encode, "The quick fox " * 50_000)
+        turns = 0
+        while not encoded.done():
+            time.sleep(0)
+            turns += 1
+    # Where all had to wait for it there would be one or two.
+    assert turns > 100

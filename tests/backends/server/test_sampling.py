@@ -17,9 +17,9 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from backends.server.engine.sampling import Row, Sampler, Vocabulary, make_finite, probabilities
 from backends.server.errors import GenerationError
 from backends.server.generation import SamplingSettings
+from backends.server.sampling import Row, Sampler, Vocabulary, make_finite, probabilities
 from tests.backends.server.qwen2_checkpoints import GOLDEN
 
 ALL = Vocabulary.of(6, range(6))
