@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from backends.cache import cache_folder
+from backends.cache import packed_folders
 from backends.catalog import Model
 
 # Looked at in one piece; a multiple of every page size.
@@ -27,17 +27,8 @@ def model_files(model: Model) -> list[Path]:
     """Return all files that loading `model` may read; none while they aren't here."""
     folders = [folder for folder in (model.folder, model.adapter) if folder is not None]
     if model.folder is not None:
-        folders += _packed_apart(model.folder)
+        folders.append(packed_folders(model.folder)[1])
     return [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
-
-
-def _packed_apart(folder: Path) -> list[Path]:
-    """Return where packed files are that can't lie beside the weights; see `packing`."""
-    begin = f"{folder.resolve().name}-"
-    try:
-        return [path for path in (cache_folder() / "packed").iterdir() if path.name[:-8] == begin]
-    except OSError:  # there are none, or none that a server could read
-        return []
 
 
 def drop(paths: Iterable[Path]) -> bool:

@@ -36,7 +36,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import DTypeLike, NDArray
 
-from backends.cache import cache_folder
+from backends.cache import packed_folders
 from backends.checkpoint import UnusableFolder, read_checkpoint
 from backends.server.checkpoints.huge_pages import read_into_huge_pages
 from backends.server.checkpoints.weights import Progress, no_progress
@@ -46,7 +46,6 @@ logger = logging.getLogger(__name__)
 
 # To be raised whenever the same source gives other tensors than before.
 _VERSION = "2"
-_SUBFOLDER = "twopane"
 _DIGEST = "twopane_digest"
 _NO_DIGEST = "0" * 64
 _SAMPLE_BYTES = 16_384
@@ -157,7 +156,7 @@ def packed_tensors(
     """
     metadata = {"twopane_version": _VERSION, "twopane_source": _revision(folder)}
     wanted = _Wanted(metadata, layout)
-    paths = [place / f"{name}.safetensors" for place in _places(folder)]
+    paths = [place / f"{name}.safetensors" for place in packed_folders(folder)]
     for path in paths:
         found = _read(path, wanted, huge_pages=huge_pages)
         if found is not None:
@@ -184,13 +183,6 @@ def _revision(folder: Path) -> str:
         return read_checkpoint(folder).revision
     except UnusableFolder as error:
         raise CheckpointError(str(error)) from error
-
-
-def _places(folder: Path) -> tuple[Path, Path]:
-    """Where the packed files of a checkpoint may be, the first choice first."""
-    resolved = folder.resolve()
-    apart = hashlib.sha256(os.fsencode(resolved)).hexdigest()[:8]
-    return folder / _SUBFOLDER, cache_folder() / "packed" / f"{resolved.name}-{apart}"
 
 
 def _read(
