@@ -8,6 +8,7 @@ _TESTS = Path(__file__).parent
 _BROWSER = _TESTS / "e2e"
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep a file's tests in one worker, with its fixtures; and those of the one browser."""
     for item in items:

@@ -92,10 +92,14 @@ async def run(
     return findings
 
 
+_OTHERS: set[psutil.Process] = set()
+"""The servers that tests of other files have running in this process, while a test here runs."""
+
+
 def servers() -> list[psutil.Process]:
-    """The model servers that this process has started, scripted or not, and is not rid of."""
+    """The model servers that this test has started, scripted or not, and is not rid of."""
     mine = psutil.Process().children(recursive=True)
-    return [one for one in mine if _is_server(one)]
+    return [one for one in mine if one not in _OTHERS and _is_server(one)]
 
 
 def _is_server(process: psutil.Process) -> bool:
@@ -165,9 +169,10 @@ ONCE = Plan((model("one"),), (WELL,), repeats=1, together=False)
 
 @pytest.fixture(autouse=True)
 def _leave_nothing() -> Iterator[None]:
-    before = set(servers())
+    _OTHERS.clear()
+    _OTHERS.update(servers())
     yield
-    assert set(servers()) == before, "a server was left behind"
+    assert servers() == [], "a server was left behind"
 
 
 # --- the built-in pair, with real servers ---------------------------------------------------------

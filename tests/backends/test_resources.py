@@ -163,7 +163,7 @@ async def test_a_memory_alarm_begins_above_its_limit_and_ends_well_below_it(
     assert re.match(
         r"memory alarm: .* hold [\d.]+ [MG]B, .*most .* puppet with [\d.]+ [MG]B", begin
     )
-    assert re.match(r"memory alarm ended after \d+ s: now they hold [\d.]+ MB, \d+%", end)
+    assert re.match(r"memory alarm ended after \d+ s: now they hold [\d.]+ [MG]B, \d+%", end)
 
 
 async def test_a_cpu_alarm_begins_and_ends_by_itself_with_what_a_process_burns(

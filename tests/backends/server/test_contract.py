@@ -329,7 +329,7 @@ def test_generation_ends_where_the_context_does(model: ChatModel) -> None:
 
 @pytest.mark.parametrize("ids", [[], [-1], [10**6]])
 def test_ids_outside_the_vocabulary_are_refused(model: ChatModel, ids: list[int]) -> None:
-    with pytest.raises(SequenceError, match="only 0 to|no tokens"):
+    with pytest.raises(SequenceError, match=r"only 0 to|no tokens"):
         model.logits(ids)
 
 
