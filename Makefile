@@ -26,7 +26,7 @@ run: $(VENV)/.run
 
 test: $(VENV)/.dev
 	.ci/system-packages
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
