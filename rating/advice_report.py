@@ -19,12 +19,12 @@ from rating.situations import Finding, Situation
 from rating.standing import Figure
 
 
-def situation_name(situation: Situation, language: Language) -> str:
+def _situation_name(situation: Situation, language: Language) -> str:
     """Return what the situation is called."""
     return chosen(SITUATIONS[situation.key], language)
 
 
-def turns_on(situation: Situation, language: Language) -> str:
+def _turns_on(situation: Situation, language: Language) -> str:
     """Return the figures or the scores that decide in the situation."""
     keys = [situation.ground] if situation.ground else situation.turns_on
     return chosen(("、", ", "), language).join(chosen(NAMES[key], language) for key in keys)
@@ -40,17 +40,17 @@ def as_markdown(advice: Advice, language: Language) -> str:
     parts = [f"## {word('title')}", f"**{verdict}**"]
     if not advice.rows:
         return "\n\n".join(parts)
-    limited = [_heading(figure, language) for figure in LIMITED]
-    heads = [word("model"), word("state"), *limited, word("score")]
-    article_heads = ("situation", "article", "turns_on", "supports", "agreement", "why")
     parts += [
         word("limits").format(limits=_limits(advice, language)),
         "\n".join(f"- {text}" for text in reasons),
-        _table(heads, [_cells(row, language) for row in advice.rows]),
+        _table(model_heads(language), [model_cells(row, language) for row in advice.rows]),
         f"### {word('article_title')}",
         _table(
-            [word(name) for name in article_heads],
-            [_finding_cells(finding, language) for finding in advice.findings],
+            article_heads(language),
+            [
+                [*finding_cells(one, language), " ".join(finding_reasons(one, language))]
+                for one in advice.findings
+            ],
         ),
         word("article_note"),
     ]
@@ -81,7 +81,14 @@ def _heading(figure: Figure, language: Language) -> str:
     return name if figure.unit == "bytes" else chosen(WORDS["seconds"], language).format(name=name)
 
 
-def _cells(row: Row, language: Language) -> list[str]:
+def model_heads(language: Language) -> list[str]:
+    """Return what stands above `model_cells`."""
+    first, second, last = (chosen(WORDS[name], language) for name in ("model", "state", "score"))
+    return [first, second, *(_heading(figure, language) for figure in LIMITED), last]
+
+
+def model_cells(row: Row, language: Language) -> list[str]:
+    """Return a model's key, its state and its figures."""
     one = row.candidate
     return [
         one.model_key,
@@ -100,18 +107,29 @@ def _score(score: Mean | None) -> str:
     return f"{score.mean:.2f} ({edges}n {score.n})"
 
 
-def _finding_cells(finding: Finding, language: Language) -> list[str]:
+def article_heads(language: Language) -> list[str]:
+    """Return what stands above `finding_cells` and the reasons after them."""
+    names = ("situation", "article", "turns_on", "supports", "agreement", "why")
+    return [chosen(WORDS[name], language) for name in names]
+
+
+def finding_reasons(finding: Finding, language: Language) -> list[str]:
+    """Return why the data agree with the article, or don't."""
+    return [sentence(reason, language) for reason in finding.reasons]
+
+
+def finding_cells(finding: Finding, language: Language) -> list[str]:
+    """Return a situation, what the article says of it, and whether the data agree."""
     situation = finding.situation
     takes = situation.takes
     if situation.gpu:
         takes = chosen(WORDS["gpu"], language).format(model=takes)
     return [
-        f"{situation.section} {situation_name(situation, language)}",
+        f"{situation.section} {_situation_name(situation, language)}",
         takes,
-        turns_on(situation, language),
+        _turns_on(situation, language),
         finding.supports or NONE,
         chosen(WORDS[finding.agreement], language),
-        " ".join(sentence(reason, language) for reason in finding.reasons),
     ]
 
 

@@ -6,7 +6,8 @@
     ├── BadPrompt         nothing to ask, or too long
     ├── PairInUse         its models can't be exchanged or measured now
     ├── BadRating         entries are missing or not allowed
-    └── BadFilter         a choice of rated trials can't be understood
+    ├── BadFilter         a choice of rated trials can't be understood
+    └── BadLimit          a limit is no positive number (in `advice`)
 
 `code` names the message in the page's own language (`ui/locales`), `details` fills it in; the
 English text is for logs and API callers. None of them ever names a model.

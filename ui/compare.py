@@ -20,6 +20,7 @@ from rating.errors import WrongState
 from rating.session import Panel
 from rating.trial import AnswerStatus, TrialView
 from ui import markup
+from ui.components import Components
 from ui.errors import shown_errors
 from ui.events import PRIVATE
 from ui.language import Texts, text_key, texts_in
@@ -31,7 +32,7 @@ Page = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
-class _Parts:
+class _Parts(Components):
     """The components that a trial fills, in the order in which `_page` gives their values."""
 
     trial: gr.Textbox
@@ -46,9 +47,6 @@ class _Parts:
     new: gr.Button
     reveal: gr.HTML
     rating: gr.HTML
-
-    def outputs(self) -> list[gr.components.Component]:
-        return list(vars(self).values())
 
 
 def build(blocks: gr.Blocks, panel: Panel, lineup: Lineup) -> None:
@@ -148,7 +146,7 @@ def _connect_turns(
     prompt: gr.Textbox,
     asked: gr.Textbox,
 ) -> None:
-    page = parts.outputs()
+    page = parts.listed()
 
     def go_on(opened: Any) -> Any:
         # On a button, which shows none: other parts would draw a frame 60 times a second as long as
@@ -175,7 +173,7 @@ def _connect_turns(
 
 def _connect_rating(events: "_Events", parts: _Parts) -> None:
     parts.rating.draft(events.save_draft, None, None, **PRIVATE)
-    parts.rating.send(events.rate, None, parts.outputs(), **PRIVATE)
+    parts.rating.send(events.rate, None, parts.listed(), **PRIVATE)
 
 
 class _Events:

@@ -23,10 +23,12 @@ from db import Database
 from rating.measuring import Measuring
 from rating.session import Panel
 from ui import markup, measure_markup, measure_results
+from ui.components import Components
 from ui.errors import Refused, shown_errors
 from ui.events import PRIVATE
 from ui.language import Texts, text_key, texts_in
 from ui.operator import Operator
+from ui.operator_entry import OperatorEntry
 from ui.visitor import connection_of, visitor_of
 
 PATH = "measure"
@@ -41,7 +43,7 @@ Page = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
-class _Parts:
+class _Parts(Components):
     """The components whose look depends on who is there, in the order of `_Events.open`."""
 
     lead: gr.HTML
@@ -50,12 +52,9 @@ class _Parts:
     timer: gr.Timer
     models: gr.Dropdown
 
-    def outputs(self) -> list[Any]:
-        return list(vars(self).values())
-
 
 @dataclass(frozen=True)
-class _Looks:
+class _Looks(Components):
     """What is looked at again and again, in the order of `_Events.look`."""
 
     progress: gr.HTML
@@ -64,21 +63,15 @@ class _Looks:
     stop: gr.Button
     phase: gr.Textbox
 
-    def outputs(self) -> list[Any]:
-        return list(vars(self).values())
-
 
 @dataclass(frozen=True)
-class _Plan:
+class _Plan(Components):
     """What a measurement is asked for, in the order of `_Events.start`."""
 
     models: gr.Dropdown
     repeats: gr.Number
     together: gr.Checkbox
     force: gr.Checkbox
-
-    def inputs(self) -> list[Any]:
-        return list(vars(self).values())
 
 
 def build(
@@ -94,11 +87,7 @@ def build(
     events = _Events(panel, lineup, operator, measuring, monitor)
     header = markup.component(js_on_load="window.twopane.attachHeader(element)")
     lead = markup.component(elem_id="measure-lead")
-    with gr.Row(visible=False, elem_classes="tp-filters", equal_height=True) as entry:
-        key = gr.Textbox(
-            label=text_key("operator_key"), type="password", max_lines=1, elem_id="measure-key"
-        )
-        enter = gr.Button(text_key("enter"), scale=0, min_width=120, elem_id="measure-enter")
+    entry = OperatorEntry(operator, key_id="measure-key", enter_id="measure-enter")
     with gr.Column(visible=False, elem_id="measure-setup") as setup:
         title = markup.component()
         plan = _plan_boxes()
@@ -114,9 +103,10 @@ def build(
         stop,
         gr.Textbox(visible="hidden", elem_id="measure-phase"),
     )
-    parts = _Parts(lead, entry, setup, gr.Timer(_LOOK_EVERY_S, active=False), plan.models)
+    parts = _Parts(lead, entry.row, setup, gr.Timer(_LOOK_EVERY_S, active=False), plan.models)
     blocks.load(events.head, None, [header, title], **PRIVATE)
-    _connect_looks(blocks, events, parts, looks, (key, enter))
+    opened, looked = (events.open, parts.listed()), (events.look, looks.listed())
+    entry.connect(blocks, opened, looked, parts.timer)
     _connect_plan(events, plan, looks)
     measure_results.build(blocks, panel, measuring.measurements, database, looks.phase)
 
@@ -142,29 +132,12 @@ def _plan_boxes() -> _Plan:
     return _Plan(models, repeats, together, force)
 
 
-def _connect_looks(
-    blocks: gr.Blocks,
-    events: "_Events",
-    parts: _Parts,
-    looks: _Looks,
-    entry: tuple[gr.Textbox, gr.Button],
-) -> None:
-    key, enter = entry
-    entered = gr.on([enter.click, key.submit], events.enter, key, key, **PRIVATE)
-    for opened in (
-        blocks.load(events.open, None, parts.outputs(), **PRIVATE),
-        entered.success(events.open, None, parts.outputs(), **PRIVATE),
-    ):
-        opened.then(events.look, None, looks.outputs(), **PRIVATE)
-    parts.timer.tick(events.look, None, looks.outputs(), **PRIVATE)
-
-
 def _connect_plan(events: "_Events", plan: _Plan, looks: _Looks) -> None:
     for done in (
-        looks.start.click(events.start, plan.inputs(), None, **PRIVATE),
+        looks.start.click(events.start, plan.listed(), None, **PRIVATE),
         looks.stop.click(events.stop, None, None, **PRIVATE),
     ):
-        done.then(events.look, None, looks.outputs(), **PRIVATE)
+        done.then(events.look, None, looks.listed(), **PRIVATE)
 
 
 class _Events:
@@ -209,12 +182,6 @@ class _Events:
             gr.update(active=operator),
             gr.update(choices=list(dict.fromkeys([*loaded, *known])), value=loaded),
         )
-
-    def enter(self, key: object, request: gr.Request) -> str:
-        """Admit who knows the key; it leaves the page at once."""
-        with shown_errors(request):
-            self._operator.enter(connection_of(request), key)
-        return ""
 
     async def look(self, request: gr.Request) -> Page:
         """Return how far the measurement is and what is taken now, as far as one may know.

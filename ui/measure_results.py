@@ -21,6 +21,7 @@ from rating.measurements import Measurements, MeasurementView
 from rating.session import Panel
 from rating.summary import load_trials
 from ui import advice_markup, markup, measure_charts, measure_markup
+from ui.components import Components
 from ui.errors import shown_errors
 from ui.events import PRIVATE
 from ui.language import Texts, text_key, texts_in
@@ -32,7 +33,7 @@ Page = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
-class _Parts:
+class _Parts(Components):
     """One measurement and what follows from it, in the order of `_Events.show`."""
 
     tables: gr.HTML
@@ -42,9 +43,6 @@ class _Parts:
     choice: gr.Column
     advice: gr.HTML
     scatter: gr.Plot
-
-    def outputs(self) -> list[Any]:
-        return list(vars(self).values())
 
 
 def build(
@@ -73,8 +71,8 @@ def build(
     asked = [chosen, *limits]
     blocks.load(events.head, None, title, **PRIVATE)
     listed = phase.change(events.list_all, None, chosen, **PRIVATE)
-    listed.then(events.show, asked, parts.outputs(), **PRIVATE)
-    chosen.input(events.show, asked, parts.outputs(), **PRIVATE)
+    listed.then(events.show, asked, parts.listed(), **PRIVATE)
+    chosen.input(events.show, asked, parts.listed(), **PRIVATE)
     gr.on(
         [event for limit in limits for event in (limit.submit, limit.blur)],
         events.advise,

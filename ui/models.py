@@ -21,10 +21,12 @@ from backends.memory import Fit
 from backends.specs import UnknownModel, resolve
 from rating.session import Panel
 from ui import markup, model_markup
+from ui.components import Components
 from ui.errors import Refused, shown_errors
 from ui.events import PRIVATE
 from ui.language import Texts, text_key, texts_in
 from ui.operator import Operator
+from ui.operator_entry import OperatorEntry
 from ui.visitor import connection_of, visitor_of
 
 PATH = "models"
@@ -35,7 +37,7 @@ Page = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
-class _Parts:
+class _Parts(Components):
     """The components whose look depends on who is there, in the order of `_Events.open`."""
 
     lead: gr.HTML
@@ -46,19 +48,12 @@ class _Parts:
     first: gr.Dropdown
     second: gr.Dropdown
 
-    def outputs(self) -> list[Any]:
-        return list(vars(self).values())
-
 
 def build(blocks: gr.Blocks, panel: Panel, lineup: Lineup, operator: Operator) -> None:
     """Lay out the page in `blocks`, whose route is open, and connect its events."""
     header = markup.component(js_on_load="window.twopane.attachHeader(element)")
     lead = markup.component(elem_id="models-lead")
-    with gr.Row(visible=False, elem_classes="tp-filters", equal_height=True) as entry:
-        key = gr.Textbox(
-            label=text_key("operator_key"), type="password", max_lines=1, elem_id="operator-key"
-        )
-        enter = gr.Button(text_key("enter"), scale=0, min_width=120, elem_id="enter")
+    entry = OperatorEntry(operator, key_id="operator-key", enter_id="enter")
     state = markup.component(elem_id="models-state")
     with gr.Column(visible=False, elem_id="models-change") as change:
         title = markup.component()
@@ -76,10 +71,13 @@ def build(blocks: gr.Blocks, panel: Panel, lineup: Lineup, operator: Operator) -
             text_key("load_anyway"), variant="stop", visible=False, elem_id="models-anyway"
         )
     table = markup.component(elem_id="models-table")
-    parts = _Parts(lead, entry, change, gr.Timer(_LOOK_EVERY_S, active=False), pair, first, second)
+    parts = _Parts(
+        lead, entry.row, change, gr.Timer(_LOOK_EVERY_S, active=False), pair, first, second
+    )
     events = _Events(panel, lineup, operator)
     blocks.load(events.head, None, [header, title], **PRIVATE)
-    _connect_looks(blocks, events, parts, [state, table], (key, enter))
+    opened, looked = (events.open, parts.listed()), (events.look, [state, table])
+    entry.connect(blocks, opened, looked, parts.timer)
     _connect_change(events, parts, [state, table], [fit, anyway], (check, load))
 
 
@@ -93,23 +91,6 @@ def _model_box(label: str, elem_id: str) -> gr.Dropdown:
         min_width=320,
         elem_id=elem_id,
     )
-
-
-def _connect_looks(
-    blocks: gr.Blocks,
-    events: "_Events",
-    parts: _Parts,
-    looks: list[Any],
-    entry: tuple[gr.Textbox, gr.Button],
-) -> None:
-    key, enter = entry
-    entered = gr.on([enter.click, key.submit], events.enter, key, key, **PRIVATE)
-    for opened in (
-        blocks.load(events.open, None, parts.outputs(), **PRIVATE),
-        entered.success(events.open, None, parts.outputs(), **PRIVATE),
-    ):
-        opened.then(events.look, None, looks, **PRIVATE)
-    parts.timer.tick(events.look, None, looks, **PRIVATE)
 
 
 def _connect_change(
@@ -187,12 +168,6 @@ class _Events:
             fit = self._lineup.fit((backends[0].model, backends[1].model))
             state = model_markup.states(t, backends, fit)
         return state, model_markup.table(t, backends, operator=operator)
-
-    def enter(self, key: object, request: gr.Request) -> str:
-        """Admit who knows the key; it leaves the page at once."""
-        with shown_errors(request):
-            self._operator.enter(connection_of(request), key)
-        return ""
 
     def fill_in(self, pair: object) -> Page:
         known = PAIRS.get(str(pair))

@@ -105,6 +105,8 @@ def _read_qwen2(folder: Path) -> StoredTokenizer | None:
 def _read_file(path: Path) -> Tokenizer:
     try:
         return Tokenizer.from_file(str(path))
+    except (KeyboardInterrupt, SystemExit):
+        raise
     except BaseException as error:  # nothing more particular, and Rust's panics aren't even that
         raise CheckpointError(
             f"{path.parent} has no tokenizer that can be read: {error}"
