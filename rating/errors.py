@@ -7,7 +7,7 @@
     ├── PairInUse         its models can't be exchanged or measured now
     ├── BadRating         entries are missing or not allowed
     ├── BadFilter         a choice of rated trials can't be understood
-    └── BadLimit          a limit is no positive number (in `advice`)
+    └── BadLimit          a limit is no positive number (in `advice.choice`)
 
 `code` names the message in the page's own language (`ui/locales`), `details` fills it in; the
 English text is for logs and API callers. None of them ever names a model.

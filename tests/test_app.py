@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from app import Settings, _make_backends, cli
+from app import _make_backends, cli
 from backends.specs import UnknownModel
 from backends.supervisor import ModelServer
 from benchmarks.app_process import running, until
 from db import Database, Language, Rater
 from tests.db import rows
 from tests.paths import ROOT
+from ui.command_line.settings import Settings
 
 
 def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:

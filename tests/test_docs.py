@@ -5,8 +5,9 @@ import tomllib
 
 import yaml
 
-from app import Settings, cli
+from app import cli
 from tests.paths import ROOT
+from ui.command_line.settings import Settings
 from ui.pages import PATHS
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -5,7 +5,7 @@ import gradio as gr
 from backends.lineup import Lineup
 from backends.resources import Monitor
 from db import Database
-from rating.measuring import Measuring
+from rating.measuring.background import Measuring
 from rating.session import Panel
 from ui import api, compare, measure, models, summary
 from ui.operator import Operator

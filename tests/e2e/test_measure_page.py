@@ -12,12 +12,12 @@ from playwright.sync_api import Page, expect
 from backends.measurement import Resources, TimedAnswer
 from benchmarks.app_process import running
 from db import Database
-from rating.measurements import Measurements
+from rating.measuring.measurements import Measurements
 from tests.e2e.compare_page import ComparePage
 from tests.e2e.conftest import RunningApp
 from tests.e2e.legibility import faint_texts, nameless, overflowing
 from tests.e2e.visits import Visit, Visits
-from tests.ui.measurements import stored
+from tests.ui.measure.measurements import stored
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

@@ -10,8 +10,8 @@ from backends.resources import Monitor
 from backends.specs import resolve
 from backends.supervisor import RemoteModel
 from db import Database
-from rating.measurements import Measurements
-from rating.measuring import Measuring
+from rating.measuring.background import Measuring
+from rating.measuring.measurements import Measurements
 from rating.session import Panel
 from ui.pages import build_pages
 
