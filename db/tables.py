@@ -11,7 +11,8 @@ this file only together with a new migration; a test compares the two.
 import secrets
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from sqlalchemy import (
@@ -30,6 +31,9 @@ from sqlalchemy.ext.mutable import MutableList
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from db.types import SafeText, UtcDateTime
+
+if TYPE_CHECKING:
+    from db.session_tables import Assignment
 
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -127,6 +131,11 @@ class Base(DeclarativeBase):
     }
 
 
+def public_name(rater_id: str) -> str:
+    """Return the pseudonym of a rater of this database, made of the id, which nobody can guess."""
+    return f"r{sha256(rater_id.encode()).hexdigest()[:12]}"
+
+
 def _side_seed() -> int:
     return secrets.randbits(63)
 
@@ -135,6 +144,7 @@ class Rater(Base):
     """A person who rates, known by a random id alone.
 
     `side_seed` orders the rater's sides; it never leaves the server, or sides could be foretold.
+    Nor does `id`: who knows it is the rater. `pseudonym` names one whose ratings were imported.
     """
 
     __tablename__ = "raters"
@@ -143,6 +153,12 @@ class Rater(Base):
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     language: Mapped[Language] = mapped_column(choice(Language, "language"))
     side_seed: Mapped[int] = mapped_column(BigInteger, default=_side_seed)
+    pseudonym: Mapped[str | None] = mapped_column(String(64), unique=True)
+
+    @property
+    def public_name(self) -> str:
+        """What stands for the rater in files and on pages; the id can't be found from it."""
+        return self.pseudonym or public_name(self.id)
 
 
 class Trial(Base):
@@ -180,6 +196,9 @@ class Trial(Base):
         back_populates="trial", order_by="Turn.position", passive_deletes="all"
     )
     rating: Mapped["Rating | None"] = relationship(back_populates="trial", passive_deletes="all")
+    assignment: Mapped["Assignment | None"] = relationship(
+        back_populates="trial", foreign_keys="Assignment.trial_id", passive_deletes="all"
+    )
 
     def model_on(self, side: Side) -> str:
         """Return the key of the model on that side."""
@@ -257,7 +276,10 @@ class Answer(Base):
 
 
 class Rating(Base):
-    """What the rater said of a trial; at most one a trial."""
+    """What the rater said of a trial; at most one a trial.
+
+    `guess` is the side on which the rater believes the pair's first model to be, where asked.
+    """
 
     __tablename__ = "ratings"
     __table_args__ = (UniqueConstraint("trial_id"),)
@@ -267,6 +289,7 @@ class Rating(Base):
     rater_id: Mapped[str] = mapped_column(ForeignKey("raters.id", ondelete="RESTRICT"), index=True)
     preference: Mapped[Preference] = mapped_column(choice(Preference, "preference"))
     comment: Mapped[str] = mapped_column(default="")
+    guess: Mapped[Side | None] = mapped_column(choice(Side, "guess"))
     rated_at: Mapped[datetime] = mapped_column(default=utc_now)
 
     trial: Mapped[Trial] = relationship(back_populates="rating")

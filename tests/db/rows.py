@@ -4,6 +4,8 @@ from typing import Any, TypeVar
 
 from db import (
     Answer,
+    AnswerPack,
+    Assignment,
     Base,
     CachedAnswer,
     Dimension,
@@ -12,9 +14,13 @@ from db import (
     MeasuredAnswer,
     MeasuredModel,
     Measurement,
+    PackedAnswer,
     Preference,
+    PromptSet,
     Rater,
     Rating,
+    RatingSession,
+    ResultsRule,
     Score,
     Side,
     Trial,
@@ -158,3 +164,60 @@ def measured_answer(**changes: Any) -> MeasuredAnswer:
         "characters": 4,
     }
     return _row(MeasuredAnswer, values, changes)
+
+
+PROMPTS = [{"id": "greeting", "language": "zh", "category": "understanding", "turns": ["你好"]}]
+
+
+def prompt_set(**changes: Any) -> PromptSet:
+    return _row(PromptSet, {"id": "5" * 64, "name": "five", "prompts": PROMPTS}, changes)
+
+
+def answer_pack(**changes: Any) -> AnswerPack:
+    values = {
+        "id": "6" * 64,
+        "name": "six",
+        "prompt_set": prompt_set(),
+        "models": [{"key": "tiny-qwen"}, {"key": "tiny-chatglm"}],
+        "made_at": utc_now(),
+    }
+    return _row(AnswerPack, values, changes)
+
+
+def packed_answer(**changes: Any) -> PackedAnswer:
+    values = {
+        "pack_id": "6" * 64,
+        "prompt_id": "greeting",
+        "position": 1,
+        "model_key": "tiny-qwen",
+        "text": "你好！",
+        "pieces": [[2, 250], [1, 500]],
+        "finish_reason": FinishReason.STOP,
+        "seed": 2**63 - 1,
+        "prompt_tokens": 12,
+        "completion_tokens": 3,
+        "first_token_s": 0.25,
+        "total_s": 0.5,
+    }
+    return _row(PackedAnswer, values, changes)
+
+
+def rating_session(**changes: Any) -> RatingSession:
+    values = {
+        "name": "first",
+        "prompt_set": prompt_set(),
+        "models": ["tiny-chatglm", "tiny-qwen"],
+        "raters_per_prompt": 3,
+        "blind": True,
+        "results": ResultsRule.OWN_DONE,
+        "repeat_share": 0.05,
+        "attention_share": 0.1,
+        "asks_guess": True,
+        "seed": 2**63 - 1,
+    }
+    return _row(RatingSession, values, changes)
+
+
+def assignment(**changes: Any) -> Assignment:
+    values = {"trial": trial(), "session": rating_session(), "prompt_id": "greeting"}
+    return _row(Assignment, values, changes)

@@ -23,6 +23,7 @@ from db import (
     Score,
     Side,
     Trial,
+    TrialKind,
     Turn,
     utc_now,
 )
@@ -50,6 +51,17 @@ BROKEN: dict[str, Make] = {
     "ck_cached_answers_completion_tokens": lambda: rows.cached_answer(completion_tokens=-1),
     "ck_cached_answers_first_token_s": lambda: rows.cached_answer(first_token_s=-0.1),
     "ck_cached_answers_total_s": lambda: rows.cached_answer(total_s=-0.1),
+    "ck_rating_sessions_raters_per_prompt": lambda: rows.rating_session(raters_per_prompt=0),
+    "ck_rating_sessions_repeat_share": lambda: rows.rating_session(repeat_share=1.1),
+    "ck_rating_sessions_attention_share": lambda: rows.rating_session(attention_share=-0.1),
+    "ck_rating_sessions_closed": lambda: rows.rating_session(closed_at=utc_now()),
+    "ck_assignments_repeat_of": lambda: rows.assignment(kind=TrialKind.REPEAT),
+    "ck_assignments_better": lambda: rows.assignment(kind=TrialKind.ATTENTION),
+    "ck_assignments_side": lambda: rows.assignment(kind=TrialKind.ATTENTION, better="top"),
+    "ck_packed_answers_position": lambda: rows.packed_answer(position=0),
+    "ck_packed_answers_whole": lambda: rows.packed_answer(finish_reason="stopped"),
+    "ck_packed_answers_first_token_s": lambda: rows.packed_answer(first_token_s=-0.1),
+    "ck_packed_answers_total_s": lambda: rows.packed_answer(total_s=-0.1),
     "ck_measurements_finished-no_time": lambda: rows.measurement(state=MeasurementState.DONE),
     "ck_measurements_finished-running": lambda: rows.measurement(finished_at=utc_now()),
     "ck_measured_models_peak_bytes": lambda: rows.measured_model(peak_bytes=-1),
@@ -78,9 +90,11 @@ CHOICES = {
     "raters": ["language"],
     "trials": ["language", "state"],
     "answers": ["side", "finish_reason"],
-    "ratings": ["preference"],
+    "ratings": ["preference", "guess"],
     "scores": ["side", "dimension"],
     "measurements": ["state"],
+    "rating_sessions": ["state", "results"],
+    "assignments": ["kind"],
 }
 
 
@@ -95,6 +109,7 @@ def test_a_word_that_is_no_choice_is_refused_even_in_plain_sql(
         session.add_all([turn := rows.turn(), rows.answer(turn=turn)])
         session.add(rows.rating(trial=turn.trial))
         session.add(rows.measurement(state=MeasurementState.DONE, finished_at=utc_now()))
+        session.add(rows.assignment(trial=turn.trial))
     with (
         pytest.raises(IntegrityError, match=f"ck_{table}_{column}"),
         database.write() as session,
@@ -275,6 +290,11 @@ def test_a_required_value_can_not_be_taken_away(
     _measured(database)
     with database.write() as session:
         session.add(rows.cached_answer())
+        session.add(given := rows.assignment(trial=session.scalars(select(Trial)).one()))
+        assert given.session is not None
+        session.add(rows.answer_pack(prompt_set=given.session.prompt_set))
+        session.flush()
+        session.add(rows.packed_answer())
     with pytest.raises(IntegrityError, match=column), database.write() as session:
         session.execute(text(f"UPDATE {table} SET {column} = NULL"))
 
