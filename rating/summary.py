@@ -19,7 +19,7 @@ from db.queries import Filters
 from rating import article
 from rating.dimensions import WORDINGS
 from rating.errors import BadFilter
-from rating.statistics import (
+from rating.statistics.descriptive import (
     DimensionFigures,
     PreferenceCounts,
     dimension_figures,

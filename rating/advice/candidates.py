@@ -16,7 +16,7 @@ from backends.catalog import MODELS
 from backends.measurement import Resources, TimedAnswer
 from db import Dimension, Side, Trial
 from rating.assignment import pair_key
-from rating.intervals import Mean, mean_of
+from rating.statistics.intervals import Mean, mean_of
 from rating.summary import scores_frame
 from rating.trial import latest
 

@@ -15,8 +15,8 @@ from rating.advice.reasons import seconds_text, sentence
 from rating.advice.situations import Finding, Situation
 from rating.advice.standing import Figure
 from rating.advice.texts import NAMES, SITUATIONS, WORDS, chosen
-from rating.intervals import Mean
 from rating.measuring.report import NONE, spread_text
+from rating.statistics.intervals import Mean
 
 
 def _situation_name(situation: Situation, language: Language) -> str:

@@ -11,7 +11,7 @@ from itertools import combinations
 
 from rating.advice.candidates import Candidate, Compared, Ground, Run
 from rating.advice.reasons import Reason
-from rating.intervals import FEWEST_VALUES, mean_of
+from rating.statistics.intervals import FEWEST_VALUES, mean_of
 
 METER_SHARE = 0.05
 """What is less apart than this counts as the same: a meter is held to it, and nobody feels it."""

@@ -6,7 +6,7 @@ from itertools import product
 from typing import Any
 
 from rating.advice.candidates import Candidate, Compared, Ground
-from rating.intervals import mean_of
+from rating.statistics.intervals import mean_of
 
 QWEN = "qwen1.5-0.5b-chat"
 CHATGLM = "chatglm-6b-int4"

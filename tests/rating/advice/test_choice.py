@@ -20,7 +20,7 @@ from rating.advice.choice import (
 from rating.advice.reasons import Reason
 from rating.advice.standing import Figure, figure_of
 from rating.errors import TrialError
-from rating.intervals import Mean
+from rating.statistics.intervals import Mean
 from tests.rating.advice.candidates import CHATGLM, QWEN, RUNS, article_pair, candidate, rated
 
 CLEAR = [0.7, 0.8, 0.6, 0.9, 0.5, 0.7, 0.8]

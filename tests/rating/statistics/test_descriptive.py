@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import pandas as pd
 import pytest
 
-from rating.statistics import (
+from rating.statistics.descriptive import (
     DimensionFigures,
     PreferenceCounts,
     dimension_figures,

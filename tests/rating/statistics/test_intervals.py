@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rating.intervals import FEWEST_VALUES, Mean, mean_of
+from rating.statistics.intervals import FEWEST_VALUES, Mean, mean_of
 
 differences = st.lists(st.sampled_from([n / 4 for n in range(-16, 17)]), min_size=1, max_size=20)
 
