@@ -156,9 +156,10 @@ def _serve(settings: Settings, models: Models, database: Database, listener: soc
         blind=not settings.open,
         cache=settings.answers_from(database),
     )
-    monitor = Monitor(lineup, settings.alarm_limits)
+    for_servers = settings.for_servers()
+    monitor = Monitor(lineup, settings.alarm_limits, others=for_servers.running)
     key = settings.operator_key.get_secret_value() if settings.operator_key else None
-    measure_here = partial(carry_out, settings=settings.for_servers())
+    measure_here = partial(carry_out, settings=for_servers)
     measuring = Measuring(panel, lineup, Measurements(database), measure_here)
     pages = build_pages(panel, database, lineup, measuring, monitor, operator_key=key)
     web = build_app(

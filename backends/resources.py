@@ -1,8 +1,8 @@
 """What the app and its local model servers take of this machine, read every few seconds.
 
 Keeps the last minutes for a chart, and raises an alarm when all of them together take too much:
-each may be modest and the machine full all the same. How one process is read is `meter`'s; sees no
-server beside the lineup's, and does nothing about an alarm but say so.
+each may be modest and the machine full all the same. How one process is read is `meter`'s; does
+nothing about an alarm but say so.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import os
 import re
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -26,7 +26,7 @@ from backends.cores import usable_cores
 from backends.lineup import Lineup
 from backends.machine import memory_bytes
 from backends.meter import Meter, ProcessGone, Reading, cpu_share
-from backends.supervisor import ModelServer
+from backends.supervisor import Backend, ModelServer
 
 logger = logging.getLogger(__name__)
 
@@ -122,18 +122,21 @@ class Snapshot:
 
 
 class Monitor:
-    """Reads the app and the lineup's local servers. All calls belong to one event loop."""
+    """Reads the app and its local model servers. All calls belong to one event loop."""
 
     def __init__(
         self,
         lineup: Lineup,
         limits: Limits | None = None,
         *,
+        others: Collection[Backend] = (),
         every_s: float = EVERY_S,
         sustained_s: float = SUSTAINED_S,
         history_s: float = HISTORY_S,
     ) -> None:
+        """Make ready to read; `others` run beside the lineup's, as they come and go."""
         self._lineup = lineup
+        self._others = others
         self.limits = limits or Limits()
         self.memory_bytes = memory_bytes()
         self.cores = usable_cores()
@@ -189,7 +192,8 @@ class Monitor:
 
     def _servers(self) -> dict[int, str]:
         """Return whose server each process is."""
-        servers = (one for one in self._lineup.backends if isinstance(one, ModelServer))
+        backends = (*self._lineup.backends, *self._others)
+        servers = [one for one in backends if isinstance(one, ModelServer)]
         return {one.pid: one.model.key for one in servers if one.pid is not None}
 
     def _read(self, servers: Mapping[int, str]) -> tuple[ProcessReading, ...]:

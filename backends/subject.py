@@ -65,6 +65,7 @@ class ServerSettings:
         force: Load what needs more memory than is free.
         api_key: For models that run elsewhere.
         command: What starts a server of a model with so many threads.
+        running: Measured models as long as they run, for whoever meters the whole machine.
     """
 
     threads: int | None = None
@@ -73,6 +74,7 @@ class ServerSettings:
     force: bool = False
     api_key: str = field(default="none", repr=False)
     command: Callable[[Model, int], list[str]] = server_command
+    running: set[Backend] = field(default_factory=set, repr=False, compare=False)
 
     @property
     def options(self) -> list[str]:
@@ -142,7 +144,10 @@ class Subject:
     async def stop(self) -> None:
         """Stop it, if it runs."""
         self._meter = None
-        await self._backend.stop()
+        try:
+            await self._backend.stop()
+        finally:
+            self.settings.running.discard(self._backend)
 
     async def prepare(self) -> None:
         """See to it that it can run: fetch, convert and pack what is missing, or reach it.
@@ -188,6 +193,7 @@ class Subject:
         Raises:
             Failure: It can't be started, or doesn't answer.
         """
+        self.settings.running.add(self._backend)
         began_s = time.perf_counter()
         await self._backend.start()
         await self._until_ready()

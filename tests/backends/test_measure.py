@@ -643,3 +643,15 @@ async def test_a_model_gets_the_threads_that_the_app_would_give_it_unless_told_o
     plan = Plan((model("a"), model("b")), (WELL,), repeats=1, together=False)
     findings = await run(plan, fakes(threads=threads))
     assert [one.threads for one in findings.resources] == [given, given]
+
+
+async def test_whoever_meters_the_machine_finds_each_server_while_it_runs() -> None:
+    settings = fakes()
+    seen: dict[str, set[str]] = {}
+
+    def look(step: Step) -> None:
+        seen.setdefault(step.kind, set()).update(one.model.key for one in settings.running)
+
+    await run(Plan((GOOD,), (WELL,), repeats=1), settings, look)
+    assert seen["answer"] == {"good"}
+    assert not settings.running

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from backends.backend import State
+from backends.backend import Backend, State
 from backends.catalog import Model
 from backends.cores import usable_cores
 from backends.lineup import Lineup, Models
@@ -264,3 +264,22 @@ async def test_the_history_is_bounded_and_ends_when_it_is_stopped(stage: Stage) 
 
 async def test_stopping_what_was_never_started_does_nothing(stage: Stage) -> None:
     await Monitor(stage.lineup).stop()
+
+
+async def test_a_server_beside_the_lineup_is_read_as_long_as_it_runs(
+    stage: Stage, tmp_path: Path
+) -> None:
+    folder = tmp_path / "other"
+    folder.mkdir()
+    other = Puppet(folder / "takes.json")
+    running: set[Backend] = set()
+    monitor = Monitor(stage.lineup, others=running)
+    await other.server.start()
+    try:
+        running.add(other.server)
+        await other.holds(20_000_000)
+        pids = {one.pid for one in (await monitor.read()).processes}
+        assert other.server.pid in pids
+    finally:
+        await other.server.stop()
+    assert len((await monitor.read()).processes) == len(pids) - 1
