@@ -28,7 +28,7 @@ class Generation:
 
     Attributes:
         cache: keys and values of what went through the network; None before it has a place, and
-            when it failed.
+            after its end.
     """
 
     def __init__(

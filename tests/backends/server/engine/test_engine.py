@@ -710,3 +710,13 @@ def _alone(model: ChatModel, visit: Visit) -> str:
     ids, temperature = request.prompt_ids, request.sampling.temperature
     new = model.generate(ids, request.max_tokens, temperature, seed=visit.seed)
     return model.tokenizer.answer([token for token in new if token not in model.stop_ids])
+
+
+def test_an_ended_answer_gives_its_memory_back_though_somebody_still_holds_it(
+    model: ChatModel,
+) -> None:
+    listener = Listener()
+    with running(Engine(model, cache_bytes=0)) as engine:
+        generation = engine.submit(request_for(model, "你好"), listener)
+        listener.finish()
+        assert generation.cache is None
