@@ -63,8 +63,9 @@ def _shown(name: str, value: Detail, language: Language) -> tuple[str, str]:
 
 
 def seconds_text(seconds: float, language: Language) -> str:
-    """Return for example `0.93 s` or `12.4 秒`: three digits at least."""
-    digits = 2 if seconds < 9.995 else 1 if seconds < 99.95 else 0
+    """Return for example `0.012 s`, `0.93 s` or `12.4 秒`: two digits that count at least."""
+    steps = ((0.0995, 3), (9.995, 2), (99.95, 1))
+    digits = next((digits for below, digits in steps if seconds < below), 0)
     return f"{seconds:.{digits}f} {chosen(('秒', 's'), language)}"
 
 

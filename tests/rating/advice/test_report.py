@@ -112,8 +112,8 @@ def test_figures_are_written_with_their_units() -> None:
 
 
 def test_seconds_and_shares_keep_the_digits_that_matter() -> None:
-    texts = [seconds_text(seconds, Language.EN) for seconds in (0.934, 12.44, 309.7)]
-    assert texts == ["0.93 s", "12.4 s", "310 s"]
+    texts = [seconds_text(seconds, Language.EN) for seconds in (0.0104, 0.934, 12.44, 309.7)]
+    assert texts == ["0.010 s", "0.93 s", "12.4 s", "310 s"]
     assert [share_text(share) for share in (0.0001, 0.031, 0.0999, 2.25)] == [
         *("0.1 %", "3.1 %", "10 %", "225 %"),
     ]
