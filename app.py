@@ -31,6 +31,7 @@ from rating.measuring.background import Measuring
 from rating.measuring.measurements import Measurements
 from rating.session import Panel
 from ui.command_line.database import empty_cache, migrate
+from ui.command_line.exchange import export, import_
 from ui.command_line.measure import measure
 from ui.command_line.options import DatabaseUrl, give_up, load_settings, option
 from ui.command_line.ratings import summary
@@ -114,8 +115,8 @@ def serve(
         database.close()
 
 
-for _command in (summary, measure, migrate, empty_cache):
-    cli.command(_command.__name__.replace("_", "-"))(_command)
+for _command in (summary, export, import_, measure, migrate, empty_cache):
+    cli.command(_command.__name__.rstrip("_").replace("_", "-"))(_command)
 
 
 def _make_backends(settings: Settings, models: Models, force: bool) -> tuple[Backend, Backend]:

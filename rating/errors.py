@@ -7,11 +7,16 @@
     ├── PairInUse         its models can't be exchanged or measured now
     ├── BadRating         entries are missing or not allowed
     ├── BadFilter         a choice of rated trials can't be understood
+    ├── BadExport         ratings can't be written like that
+    ├── BadImport         a file of ratings can't be taken as it is
     └── BadLimit          a limit is no positive number (in `advice.choice`)
 
 `code` names the message in the page's own language (`ui/locales`), `details` fills it in; the
-English text is for logs and API callers. None of them ever names a model.
+English text is for logs and API callers. None names a model but
+those of files, which no rater has.
 """
+
+from collections.abc import Sequence
 
 
 class TrialError(Exception):
@@ -58,3 +63,14 @@ class BadRating(TrialError):  # noqa: N818
 
 class BadFilter(TrialError):  # noqa: N818
     """A choice of rated trials can't be understood."""
+
+
+class BadExport(TrialError):  # noqa: N818
+    """Ratings can't be written in that form, or to that place."""
+
+
+class BadImport(TrialError):  # noqa: N818
+    """A file of ratings can't be taken as it is; nothing of it was."""
+
+    def __init__(self, reasons: Sequence[str]) -> None:
+        super().__init__("bad_import", "\n".join(reasons), reasons="\n".join(reasons))

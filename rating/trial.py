@@ -168,7 +168,15 @@ def self_naming_flag(side: Side) -> str:
 
 def latest(answers: Sequence[Answer], side: Side) -> Answer:
     """Return the last attempt of `side`; earlier ones are kept in the database only."""
-    return max((a for a in answers if a.side is side), key=lambda answer: answer.attempt)
+    answer = latest_if_any(answers, side)
+    assert answer is not None, "only imported trials have no answers, and nobody goes on with those"
+    return answer
+
+
+def latest_if_any(answers: Sequence[Answer], side: Side) -> Answer | None:
+    """The same of a trial that may be imported: ratings made elsewhere come without answers."""
+    own = (answer for answer in answers if answer.side is side)
+    return max(own, key=lambda answer: answer.attempt, default=None)
 
 
 def view_of(trial: Trial) -> TrialView:
@@ -181,7 +189,7 @@ def view_of(trial: Trial) -> TrialView:
         turns=tuple(
             TurnView(
                 turn.prompt,
-                {side: _answer_view(latest(turn.answers, side), known) for side in Side},
+                {side: _answer_view(latest_if_any(turn.answers, side), known) for side in Side},
             )
             for turn in trial.turns
         ),
@@ -191,7 +199,10 @@ def view_of(trial: Trial) -> TrialView:
     )
 
 
-def _answer_view(answer: Answer, known: bool) -> AnswerView:
+def _answer_view(answer: Answer | None, known: bool) -> AnswerView:
+    if answer is None:
+        unknown = Timing(None, None, None, None)
+        return AnswerView("", AnswerStatus.COMPLETE, timing=unknown if known else None)
     timing = Timing(
         answer.first_token_s, answer.total_s, answer.prompt_tokens, answer.completion_tokens
     )
@@ -205,11 +216,11 @@ def _answer_view(answer: Answer, known: bool) -> AnswerView:
 
 
 def _identity(trial: Trial, side: Side) -> Identity:
-    answers = [latest(turn.answers, side) for turn in trial.turns]
+    answer = latest_if_any(trial.turns[-1].answers, side) if trial.turns else None
     return Identity(
         model_key=trial.model_on(side),
-        revision=answers[-1].model_revision if answers else "",
-        precision=answers[-1].precision if answers else "",
+        revision=answer.model_revision if answer else "",
+        precision=answer.precision if answer else "",
         masked=self_naming_flag(side) in trial.flags,
     )
 

@@ -16,7 +16,7 @@ from rating import article
 from rating.dimensions import WORDINGS
 from rating.session import Panel
 from rating.summary import PairSummary, filters_from, load_trials, signed, summarise, two_decimals
-from rating.trial import latest
+from rating.trial import latest_if_any
 from ui import markup
 from ui.charts import dimensions_chart
 from ui.errors import shown_errors
@@ -161,7 +161,10 @@ def _trial_row(t: Texts, trial: Trial) -> dict[str, Any]:
         "turns": [
             {
                 "prompt": turn.prompt,
-                "answers": [latest(turn.answers, side).raw_text for side in Side],
+                "answers": [
+                    answer.raw_text if (answer := latest_if_any(turn.answers, side)) else ""
+                    for side in Side
+                ],
             }
             for turn in trial.turns
         ],

@@ -18,7 +18,7 @@ from db import Dimension, Side, Trial
 from rating.assignment import pair_key
 from rating.statistics.intervals import Mean, mean_of
 from rating.summary import scores_frame
-from rating.trial import latest
+from rating.trial import latest_if_any
 
 Run = tuple[int, int]
 """Which prompt of the plan, and which time it was asked; both from 1."""
@@ -236,10 +236,12 @@ def _over_prompts(values: "pd.Series[float]") -> Mean | None:
 
 def _rated_as(trials: Sequence[Trial], key: str) -> frozenset[tuple[str, str]]:
     answers = [
-        latest(turn.answers, side)
+        latest_if_any(turn.answers, side)
         for trial in trials
         for side in Side
         if trial.model_on(side) == key
         for turn in trial.turns
     ]
-    return frozenset((answer.model_revision, answer.precision) for answer in answers)
+    return frozenset(
+        (answer.model_revision, answer.precision) for answer in answers if answer is not None
+    )
