@@ -68,6 +68,7 @@ $(VENV)/.run: requirements.txt | $(BIN)/python
 	@$(PIP) --requirement requirements.txt
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.txt $(VENV)/.run
+$(VENV)/.dev: requirements-dev.txt requirements-readers.txt $(VENV)/.run
 	@$(PIP) --requirement requirements-dev.txt
+	@$(PIP) --no-deps --requirement requirements-readers.txt
 	@touch $@

@@ -101,6 +101,7 @@ def _example(shown: tuple[str, ...], rated: Sequence[TrialRecord]) -> dict[str, 
         "output_text_b": answer_b,
         "score": fmean(rating["score"] for rating in ratings),
         "individual_rater_scores": ratings,
+        "rationale_list": [],
         "custom_fields": _fields(rated),
     }
 

@@ -104,7 +104,11 @@ def test_a_prompt_may_be_given_by_its_id_alone(database: Database) -> None:
         ("qwen,left", "q|wen,left", "line 2, model: must not have '|'"),
         (",chatglm,right", ",qwen,right", "line 2, model: both sides of this trial have the same"),
         ("chatglm,right,u", "chatglm,left,u", "line 3, dimension: left has understanding twice"),
-        ("chatglm,right,understanding", "chatglm,left,memory", "line 3, model: left had another model before"),
+        (
+            "chatglm,right,understanding",
+            "chatglm,left,memory",
+            "line 3, model: left had another model before",
+        ),
         ("3,left\n", "3\n", "line 3: there are 7 cells here, and 8 columns"),
         ("5,left\n", '5,"left\n', "line 2: this is no CSV"),
         ("1,Anna,天空", "1,Anna,天\0空", "line 2: there is a NUL character"),
@@ -166,7 +170,8 @@ def test_all_bad_lines_are_listed_up_to_a_number(database: Database) -> None:
 
 
 def test_a_line_is_counted_as_an_editor_counts_it(database: Database) -> None:
-    long = PAPER.replace("天空为什么是蓝的？", '"天空\n为什么\n是蓝的？"').replace("1,both", "7,both")
+    long = PAPER.replace("天空为什么是蓝的？", '"天空\n为什么\n是蓝的？"')
+    long = long.replace("1,both", "7,both")
     assert "paper.csv, line 9, score: '7'" in "\n".join(refused(database, long))
 
 

@@ -1,4 +1,4 @@
-"""What is exported, imported into an empty database and exported again is the same, byte by byte."""
+"""Export, import into an empty database, export again: the same, byte by byte."""
 
 import csv
 import io
@@ -167,4 +167,4 @@ def test_rows_come_oldest_first_and_then_by_id(new_database: NewDatabase) -> Non
     rows = csv.DictReader(io.StringIO(exported(database).decode(), newline=""))
     assert list(dict.fromkeys(row["trial"] for row in rows)) == ["z", "1", "C", "a", "b", "ä"]
     lines = exported(database, Format.JSONL).decode().split("\n")
-    assert [json.loads(line)["trial"] for line in lines if line][0] == "z"
+    assert next(json.loads(line)["trial"] for line in lines if line) == "z"
