@@ -97,7 +97,7 @@ def store_varied(database: Database) -> None:
     masked.turns[0].answers[0].raw_text = '我是 Qwen-7B\t"🙂"'
     original = rated("c" * 32, minute=2, prompt_id="greeting", scores=(None, 5))
     session = rows.rating_session(name="第一次")
-    ann_rated = {"rater": ann, "state": TrialState.RATED, "revealed_at": None}
+    ann_rated: dict[str, Any] = {"rater": ann, "state": TrialState.RATED, "revealed_at": None}
     repeat = rated("repeat", minute=9, preference=Preference.BOTH_BAD, **ann_rated)
     attention = rated("attention", minute=9, preference=Preference.TIE, **ann_rated)
     regular = rated("regular", minute=9, guess=Side.RIGHT, models=TINY[::-1], **ann_rated)

@@ -139,7 +139,7 @@ def test_a_is_the_pair_s_first_model_whichever_side_it_was_on(database: Database
 
 
 def test_several_raters_of_the_same_answers_are_one_example(database: Database) -> None:
-    shown = {"answers": ("A", "B"), "prompts": ("x", "y")}
+    shown: dict[str, Any] = {"answers": ("A", "B"), "prompts": ("x", "y")}
     store(
         database,
         rated("one", **shown),
