@@ -115,8 +115,10 @@ def _says_the_same(one: Incoming, known: TrialRecord | None) -> bool:
         return False
     if one.columns is None:
         return _without_flags(one.record) == _without_flags(known)
+    if "flags" in one.columns and one.record.kind_marks != known.kind_marks:
+        return False
     columns = one.columns - {"flags"}
-    return one.record.kind_marks == known.kind_marks and all(
+    return all(
         _given(own, columns) == _given(other, columns)
         for own, other in zip(long_rows(one.record), long_rows(known), strict=True)
     )

@@ -62,6 +62,17 @@ def test_the_same_paper_again_changes_nothing_and_more_of_it_is_added(database: 
     assert import_bytes(database, more.encode(), "paper.csv") == Imported(new=2, known=2)
 
 
+def test_what_a_file_does_not_say_is_not_held_against_it(database: Database) -> None:
+    full = PAPER.replace("preference\n", "preference,prompt_id,flags,blind,comment\n")
+    for row in full.splitlines()[1:]:
+        flags = "repeat:2" if row.startswith("1") else ""
+        full = full.replace(f"{row}\n", f"{row},sky,{flags},true,hm\n")
+    import_bytes(database, full.encode(), "full.csv")
+    assert import_bytes(database, PAPER.encode(), "paper.csv") == Imported(new=0, known=2)
+    with pytest.raises(BadImport, match="a trial 1 with other content"):
+        import_bytes(database, full.replace("repeat:2", "").encode(), "full.csv")
+
+
 def test_every_column_may_be_given_in_any_order(database: Database) -> None:
     text = (
         "flags;rated_at;blind;comment;turns;prompt_id;prompt;preference;score;dimension;side;"
