@@ -102,6 +102,9 @@ def export_file(
         BadExport: It is there already and not `force`, can't be written, or see `export_bytes`.
         BadFilter: There is no such rating session.
     """
+    file = file.resolve()  # what a link points to is replaced, not the link
+    if file.exists() and not file.is_file():
+        raise _failed(file, "it is no regular file")
     if file.exists() and not force:
         raise BadExport(
             "export_exists", f"{file} is there already. Name another, or add --force.", file=file
@@ -110,12 +113,12 @@ def export_file(
         with _replacing(file) as out:
             return write(database, format_, selection, out)
     except OSError as error:
-        raise BadExport(
-            "export_failed",
-            f"{file} can't be written: {error.strerror}.",
-            file=file,
-            reason=error.strerror,
-        ) from error
+        raise _failed(file, error.strerror) from error
+
+
+def _failed(file: Path, reason: str | None) -> BadExport:
+    words = f"{file} can't be written: {reason}."
+    return BadExport("export_failed", words, file=file, reason=reason)
 
 
 def write(database: Database, format_: Format, selection: Selection, out: BinaryIO) -> Exported:

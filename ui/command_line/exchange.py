@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from db import DatabaseError
+from db import DatabaseError, Language
 from rating.errors import BadExport, BadFilter, BadImport
 from rating.exchange import Exported, Format, Selection, export_file, import_file, write
 from rating.summary import filters_from
@@ -27,6 +27,7 @@ def export(
         str | None, typer.Option(help="only this rating session: its name or id")
     ] = None,
     blind: Annotated[bool | None, typer.Option("--blind/--open", help="only those")] = None,
+    language: Annotated[Language | None, typer.Option(help="only this language")] = None,
     since: Annotated[str | None, typer.Option(help="first day, as 2026-02-28 (UTC)")] = None,
     until: Annotated[str | None, typer.Option(help="last day, as 2026-02-28 (UTC)")] = None,
     include_flagged: Annotated[
@@ -53,7 +54,7 @@ def export(
     mode = None if blind is None else "blind" if blind else "open"
     try:
         selection = Selection(
-            filters_from(pair=pair, mode=mode, since=since, until=until),
+            filters_from(pair=pair, mode=mode, language=language, since=since, until=until),
             rating_session=session,
             include_flagged=include_flagged,
             spreadsheet=spreadsheet,

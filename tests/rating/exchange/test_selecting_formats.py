@@ -1,6 +1,7 @@
 """Formats that other tools make figures or models of: what they hold, what they leave out."""
 
 import json
+from dataclasses import fields
 from io import BytesIO
 from typing import Any
 
@@ -193,3 +194,9 @@ def test_a_session_is_chosen_by_its_name_or_id(database: Database) -> None:
     with pytest.raises(BadFilter, match="No rating sessions are named 'three'") as caught:
         lines(database, Format.JSONL, rating_session="three")
     assert caught.value.code == "no_such_session"
+
+
+def test_no_filter_is_overlooked() -> None:
+    """One that `exchange_queries.rated_in_order` does not know would export what it hides."""
+    known = {"pair", "blind", "language", "since", "until"}
+    assert {one.name for one in fields(Filters)} == known

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,20 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(
     assert file.read_text() == "old"
     with pytest.raises(BadExport, match="can't be written: No such file or directory"):
         export_file(database, Format.CSV, Selection(), tmp_path / "no" / "ratings.csv")
+
+
+def test_only_files_are_overwritten_and_links_stay_links(
+    database: Database, tmp_path: Path
+) -> None:
+    file, link = tmp_path / "file.csv", tmp_path / "link.csv"
+    file.touch()
+    link.symlink_to(file)
+    export_file(database, Format.CSV, Selection(), link, force=True)
+    assert link.is_symlink()
+    assert file.read_bytes().startswith(b"trial,")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(BadExport, match="it is no regular file"):
+        export_file(database, Format.CSV, Selection(), tmp_path / "pipe", force=True)
 
 
 @pytest.mark.parametrize("text", FORMULAS)

@@ -76,6 +76,7 @@ def test_filters_choose_the_trials(url: str, tmp_path: Path) -> None:
         return {json.loads(line)["trial"] for line in file.read_text().rstrip().split("\n") if line}
 
     assert trials("--pair", "a|b") == {"later"}
+    assert trials("--language", "en") == {"later", "unrated-not"}
     assert trials("--open") == {"b" * 32}
     assert trials("--since", "2026-03-01") == {"later"}
     assert "later" not in trials("--until", "2026-02-28")
