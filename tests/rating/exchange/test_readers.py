@@ -7,11 +7,8 @@ import typing
 from io import BytesIO
 from pathlib import Path
 
-import datasets
 import llm_comparator.types
 import pandas as pd
-from transformers import AutoTokenizer
-from trl.data_utils import is_conversational, maybe_apply_chat_template, maybe_extract_prompt
 
 from db import Database, Dimension, Preference
 from db.queries import Filters
@@ -61,6 +58,15 @@ def test_pandas_reads_the_parquet_with_its_types(database: Database) -> None:
 
 
 def test_trl_trains_on_the_preferences(database: Database, tmp_path: Path) -> None:
+    # Here, since every worker of the tests would take seconds over them.
+    import datasets  # noqa: PLC0415
+    from transformers import AutoTokenizer  # noqa: PLC0415
+    from trl.data_utils import (  # noqa: PLC0415
+        is_conversational,
+        maybe_apply_chat_template,
+        maybe_extract_prompt,
+    )
+
     left = rated("one", prompts=("你好",), answers=("好！", "Bad."))
     right = rated("two", minute=1, answers=("差", "很好"), preference=Preference.RIGHT)
     store(database, left, right)
