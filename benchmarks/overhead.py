@@ -25,7 +25,8 @@ from backends.cores import threads_per_server
 from backends.specs import resolve
 from backends.supervisor import ModelServer
 from benchmarks.app_process import running
-from rating.packs import built_in_prompts
+from db import Language
+from rating.prompt_sets import suggested
 
 _READY_S = 120.0
 
@@ -78,7 +79,7 @@ async def _measure(rounds: int) -> None:
 
 async def _rounds(servers: Sequence[ModelServer], client: Client, rounds: int) -> list[Round]:
     """Return what each round took both ways."""
-    prompts = [prompt.turns[0] for prompt in built_in_prompts()]
+    prompts = list(dict.fromkeys(text for language in Language for text in suggested(language)))
     results = []
     for number in range(rounds + 1):
         prompt = prompts[number % len(prompts)]

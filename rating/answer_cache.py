@@ -11,22 +11,18 @@ fails costs time at most, never an answer.
 """
 
 import asyncio
-import hashlib
 import json
 import logging
-import time
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
-from itertools import accumulate, pairwise
 
-from backends.client import Finish, Piece
-from db import CachedAnswer, Database, FinishReason, cache_queries
-from rating.run import READY_TIMEOUT_S, Event, Outcome, Question, Recordable, Replay, ask_model
+from db import CachedAnswer, Database, cache_queries
+from rating.canonical import content_hash
+from rating.recordings import WHOLE, Recording, play, recording_of, written_pieces
+from rating.run import READY_TIMEOUT_S, Event, Outcome, Question, Recordable, ask_model
 
 logger = logging.getLogger(__name__)
-
-_WHOLE = (FinishReason.STOP, FinishReason.LENGTH)
 
 
 @dataclass(frozen=True)
@@ -35,14 +31,6 @@ class CacheLimits:
 
     entries: int = 1_000
     size_bytes: int = 50_000_000
-
-
-@dataclass(frozen=True)
-class Recording:
-    """An answer as it was given before."""
-
-    replay: Replay
-    pieces: Sequence[Piece]
 
 
 class AnswerCache:
@@ -79,7 +67,7 @@ class AnswerCache:
         known = identify(question)
         recording = None if known is None else await self.find(known.key)
         if recording is not None:
-            stream = _play(recording, at_once=self._at_once and not blind)
+            stream = play(recording, at_once=self._at_once and not blind)
         else:
             stream = ask_model(question)
         async with aclosing(stream):
@@ -112,7 +100,7 @@ class AnswerCache:
             return cache_queries.clear(session)
 
     def _to_keep(self, outcome: Outcome) -> CachedAnswer | None:
-        if outcome.recordable is None or outcome.reason not in _WHOLE:
+        if outcome.recordable is None or outcome.reason not in WHOLE:
             return None
         answer = _row_of(outcome, outcome.recordable)
         return answer if answer.size_bytes <= self._limits.size_bytes else None
@@ -131,7 +119,7 @@ class AnswerCache:
             answer = cache_queries.load(session, key)
         if answer is None:
             return None
-        recording = _recording_of(answer)
+        recording = recording_of(answer)
         with self._database.write() as session:
             cache_queries.count_hit(session, key)
         return recording
@@ -152,31 +140,14 @@ def identify(question: Question) -> Recordable | None:
         "precision": precision,
         "settings": settings,
     }
-    canonical = json.dumps(said, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return Recordable(hashlib.sha256(canonical.encode()).hexdigest(), seed)
-
-
-async def _play(recording: Recording, *, at_once: bool) -> AsyncGenerator[Event, None]:
-    """Yield what was recorded, as fast as it came or at once."""
-    begun = time.perf_counter()
-
-    async def wait_until(elapsed_s: float) -> None:
-        if not at_once:
-            await asyncio.sleep(max(0.0, begun + elapsed_s - time.perf_counter()))
-
-    yield recording.replay
-    for piece in recording.pieces:
-        await wait_until(piece.elapsed_s)
-        yield piece
-    await wait_until(recording.replay.finish.total_s)
-    yield recording.replay.finish
+    return Recordable(content_hash(said), seed)
 
 
 # --- rows ---------------------------------------------------------------------------------------
 
 
 def _row_of(outcome: Outcome, recordable: Recordable) -> CachedAnswer:
-    pieces = [[len(piece.text), round(piece.elapsed_s * 1000)] for piece in outcome.pieces]
+    pieces = written_pieces(outcome.pieces)
     timing = outcome.timing
     return CachedAnswer(
         key=recordable.key,
@@ -189,23 +160,4 @@ def _row_of(outcome: Outcome, recordable: Recordable) -> CachedAnswer:
         first_token_s=timing.first_token_s,
         total_s=timing.total_s,
         size_bytes=len(outcome.raw_text.encode()) + len(json.dumps(pieces)),
-    )
-
-
-def _recording_of(answer: CachedAnswer) -> Recording:
-    """Part the text into its pieces again. Raises ValueError if they aren't this text's."""
-    ends = list(accumulate(length for length, _ in answer.pieces))
-    if not ends or ends[-1] != len(answer.text):
-        raise ValueError("the pieces of a cached answer don't make up its text")
-    texts = [answer.text[start:end] for start, end in pairwise([0, *ends])]
-    finish = Finish(
-        reason="length" if answer.finish_reason is FinishReason.LENGTH else "stop",
-        prompt_tokens=answer.prompt_tokens,
-        completion_tokens=answer.completion_tokens,
-        first_token_s=answer.first_token_s,
-        total_s=answer.total_s,
-    )
-    return Recording(
-        Replay(finish, answer.seed),
-        [Piece(text, ms / 1000) for text, (_, ms) in zip(texts, answer.pieces, strict=True)],
     )

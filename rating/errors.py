@@ -9,6 +9,8 @@
     ├── BadFilter         a choice of rated trials can't be understood
     ├── BadExport         ratings can't be written like that
     ├── BadImport         a file of ratings can't be taken as it is
+    ├── BadPromptSet      a file holds no prompt set, or one with mistakes
+    ├── BadPack           a file is no answer pack, or not a whole one
     └── BadLimit          a limit is no positive number (in `advice.choice`)
 
 `code` names the message in the page's own language (`ui/locales`), `details` fills it in; the
@@ -17,6 +19,8 @@ those of files, which no rater has.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 
 class TrialError(Exception):
@@ -74,3 +78,35 @@ class BadImport(TrialError):  # noqa: N818
 
     def __init__(self, reasons: Sequence[str]) -> None:
         super().__init__("bad_import", "\n".join(reasons), reasons="\n".join(reasons))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake in a file: `code` names its text, `details` fills that in.
+
+    Attributes:
+        line: Where it is, counted from 1; None where it is the file as a whole.
+        message: The text in English.
+    """
+
+    line: int | None
+    code: str
+    message: str
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.message if self.line is None else f"line {self.line}: {self.message}"
+
+
+class BadPromptSet(TrialError):  # noqa: N818
+    """A file can't be used as a prompt set; `problems` has every mistake in it."""
+
+    def __init__(self, name: str, problems: Sequence[Problem]) -> None:
+        words = "\n".join(map(str, problems))
+        super().__init__("bad_prompt_set", f"{name} can't be used as a prompt set:\n{words}")
+        self.name = name
+        self.problems = tuple(problems)
+
+
+class BadPack(TrialError):  # noqa: N818
+    """A file can't be used as an answer pack."""

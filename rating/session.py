@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from backends.catalog import Model
 from db import Database, Language, Side, Trial, TrialState, Turn, queries, utc_now
-from rating import packs, record
+from rating import prompt_sets, record
 from rating.answer_cache import AnswerCache
 from rating.assignment import pair_key
 from rating.entries import clean_text, is_older, parse_draft, parse_rating
@@ -37,7 +37,7 @@ from rating.trial import TrialView, view_of
 
 logger = logging.getLogger(__name__)
 
-PROMPT_LIMIT = 20_000
+PROMPT_LIMIT = prompt_sets.TURN_LIMIT
 """Longest prompt, in characters; what the models' contexts allow is often less."""
 
 ABANDON_AFTER_S = 60.0
@@ -215,7 +215,7 @@ class Panel:
 
         def open_turn(session: Session) -> _Opened:
             trial = _load(session, visitor, trial_id, for_update=True)
-            turn = record.open_turn(trial, prompt, packs.prompt_id(prompt))
+            turn = record.open_turn(trial, prompt, prompt_sets.prompt_id(prompt))
             return self._open(session, turn, Side)
 
         return await self._start(trial_id, open_turn)

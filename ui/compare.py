@@ -15,7 +15,7 @@ from backends.backend import State, Status
 from backends.catalog import MODELS
 from backends.lineup import Lineup
 from db import Side, TrialState
-from rating import packs
+from rating import prompt_sets
 from rating.errors import WrongState
 from rating.session import Panel
 from rating.trial import AnswerStatus, TrialView
@@ -123,7 +123,7 @@ def _connect_head(
         empty = gr.update(placeholder=t("pane_empty"))
         return (
             markup.header(t, "compare"),
-            markup.suggestions(t, packs.suggested(t.language)),
+            markup.suggestions(t, prompt_sets.suggested(t.language)),
             *(empty, empty),
         )
 

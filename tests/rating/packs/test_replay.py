@@ -1,0 +1,95 @@
+"""Recorded answers are given again as they came, and models of a pack have no server."""
+
+import time
+
+import pytest
+
+from backends.backend import State
+from backends.catalog import MODELS
+from backends.client import Finish, ModelUnavailable, Piece
+from db import Database, FinishReason, Side
+from rating.packs import store
+from rating.packs.replay import packed_model, replay, replaying, written_recording
+from rating.recordings import Recording
+from rating.run import ChatModel, Event, Question, Replay, TurnRun
+from tests.rating.packs.samples import model_entry, pack
+
+
+@pytest.fixture
+def recorded(database: Database) -> Recording:
+    taken = store.take(database, pack(), "Small")
+    return store.recording(database, taken, "sum", 1, "tiny-qwen")
+
+
+async def played(recording: Recording, *, at_once: bool) -> tuple[list[Event], float]:
+    began = time.perf_counter()
+    events = [event async for event in replay(recording, at_once=at_once)]
+    return events, time.perf_counter() - began
+
+
+async def test_how_it_ended_comes_first_then_the_pieces_then_the_end(recorded: Recording) -> None:
+    events, _ = await played(recorded, at_once=True)
+    assert [type(event) for event in events] == [Replay, Piece, Piece, Finish]
+    assert events[0] == recorded.replay
+    assert "".join(event.text for event in events if isinstance(event, Piece)) == "sum 1，tiny-qwen"
+
+
+async def test_it_takes_its_true_time_unless_it_is_to_come_at_once() -> None:
+    recording = written_recording("Four words, or so.", first_s=0.1, chars_per_s=100)
+    _, took_s = await played(recording, at_once=False)
+    assert 0.25 < took_s < 0.6
+    _, took_s = await played(recording, at_once=True)
+    assert took_s < 0.1
+
+
+async def test_a_written_text_comes_whole_at_the_pace_that_is_asked_for() -> None:
+    recording = written_recording("一二三四五", first_s=1.0, chars_per_s=10)
+    assert recording.text == "一二三四五"
+    assert [(p.text, p.elapsed_s) for p in recording.pieces] == [
+        ("一二", 1.0),
+        ("三四", 1.2),
+        ("五", 1.4),
+    ]
+    assert recording.replay.finish == Finish("stop", None, None, 1.0, 1.4)
+
+
+async def test_a_turn_is_answered_by_a_recording(recorded: Recording) -> None:
+    model: ChatModel = packed_model(model_entry("tiny-qwen"))
+    question = Question(Side.LEFT, 1, model, [], model.model.defaults)
+    source = replaying(recorded, at_once=True)
+    run = TurnRun([question], hidden_names=None, reference=None, source=source)
+    (outcome,) = await run.run()
+    assert outcome.reason is FinishReason.STOP
+    assert outcome.raw_text == "sum 1，tiny-qwen"
+    assert outcome.replay == recorded.replay
+    assert outcome.timing.total_s == 0.0205
+
+
+async def test_a_model_of_a_pack_is_ready_at_once_and_can_not_be_asked() -> None:
+    model = packed_model(model_entry("tiny-qwen"))
+    await model.start()
+    assert model.status.state is State.READY
+    await model.wait_ready(0.0)
+    with pytest.raises(ModelUnavailable):
+        _ = model.endpoint
+    await model.stop()
+    assert model.status.state is State.STOPPED
+    await model.start()
+    assert model.status.state is State.READY
+
+
+def test_a_model_of_a_pack_is_what_it_was_when_it_answered() -> None:
+    entry = model_entry("tiny-qwen", precision="int8", names=("Otter",), revision="r1")
+    chat_model = packed_model(entry)
+    model = chat_model.model
+    assert chat_model.precision == "int8"
+    assert (model.key, model.title, model.revision) == ("tiny-qwen", "tiny-qwen", "r1")
+    assert model.names == ("Otter",)
+    assert model.builtin
+    assert model.defaults == MODELS["tiny-qwen"].defaults
+
+
+def test_a_model_that_nobody_knows_here_keeps_its_name() -> None:
+    entry = model_entry("tiny-qwen", key="other@somewhere", title="Other", builtin=False)
+    model = packed_model(entry).model
+    assert (model.key, model.title, model.builtin) == ("other@somewhere", "Other", False)
