@@ -10,6 +10,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -17,24 +18,25 @@ import uvicorn
 from fastapi import FastAPI
 from typer.core import TyperGroup
 
-from backends import memory
-from backends.cores import threads_per_server, usable_cores
-from backends.lineup import Lineup, Models
+from backends.lineup import Lineup
 from backends.listening import listen
 from backends.measure import measure as carry_out
 from backends.memory import DoesNotFit
 from backends.resources import Monitor
 from backends.specs import UnknownModel
-from backends.supervisor import Backend, ModelServer, RemoteModel, State
+from backends.supervisor import State
 from db import Database, DatabaseError
+from rating.errors import BadPack
 from rating.measuring.background import Measuring
 from rating.measuring.measurements import Measurements
 from rating.session import Panel
 from ui.command_line.database import empty_cache, migrate
 from ui.command_line.exchange import export, import_
+from ui.command_line.generate import generate
 from ui.command_line.measure import measure
 from ui.command_line.options import DatabaseUrl, give_up, load_settings, option
 from ui.command_line.ratings import summary
+from ui.command_line.served import Served, served_by
 from ui.command_line.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -62,6 +64,7 @@ def serve(
     pair: Annotated[str | None, option("pair", "--pair")] = None,
     left: Annotated[str | None, option("left", "--left")] = None,
     right: Annotated[str | None, option("right", "--right")] = None,
+    pack: Annotated[Path | None, option("pack", "--pack")] = None,
     host: Annotated[str | None, option("host", "--host")] = None,
     port: Annotated[int | None, option("port", "--port")] = None,
     database_url: DatabaseUrl = None,
@@ -80,11 +83,12 @@ def serve(
     alarm_memory: Annotated[int | None, option("alarm_memory", "--alarm-memory")] = None,
     alarm_cpu: Annotated[int | None, option("alarm_cpu", "--alarm-cpu")] = None,
 ) -> None:
-    """Start both models and serve the panel."""
+    """Start both models and serve the panel; with an answer pack, without any model."""
     settings = load_settings(
         pair=pair,
         left=left,
         right=right,
+        pack=pack,
         host=host,
         port=port,
         database_url=database_url,
@@ -100,43 +104,22 @@ def serve(
         alarm_cpu=alarm_cpu,
     )
     try:
-        models = settings.models()
-        if not settings.force:
-            memory.fit(
-                models, precisions=settings.precisions, cache_bytes=settings.cache_bytes
-            ).check()
+        served = served_by(settings)
         listener = listen(settings.host, settings.port)
         database = Database.open(settings.database_url)
-    except (UnknownModel, DoesNotFit, DatabaseError, OSError) as error:
+    except (UnknownModel, DoesNotFit, BadPack, DatabaseError, OSError) as error:
         raise give_up(error) from error
     try:
-        _serve(settings, models, database, listener)
+        _serve(settings, served, database, listener)
     finally:
         database.close()
 
 
-for _command in (summary, export, import_, measure, migrate, empty_cache):
+for _command in (summary, export, import_, measure, generate, migrate, empty_cache):
     cli.command(_command.__name__.rstrip("_").replace("_", "-"))(_command)
 
 
-def _make_backends(settings: Settings, models: Models, force: bool) -> tuple[Backend, Backend]:
-    threads = settings.threads or threads_per_server(models)
-    logger.info("each local model computes with %d threads of %d cores", threads, usable_cores())
-    options = ["--hubs", settings.hubs, *(["--force"] if force else [])]
-    if settings.precision:
-        options += ["--precision", settings.precision]
-    if settings.cache_memory is not None:
-        options += ["--cache-memory", str(settings.cache_memory)]
-    first, second = (
-        ModelServer(model, threads=threads, options=options)
-        if model.local
-        else RemoteModel(model, api_key=settings.api_key.get_secret_value())
-        for model in models
-    )
-    return first, second
-
-
-def _serve(settings: Settings, models: Models, database: Database, listener: socket.socket) -> None:
+def _serve(settings: Settings, served: Served, database: Database, listener: socket.socket) -> None:
     # Before Gradio is imported: it would ask its makers for news otherwise.
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     from ui.metrics import Metrics  # noqa: PLC0415
@@ -145,8 +128,8 @@ def _serve(settings: Settings, models: Models, database: Database, listener: soc
     from ui.web import build_app  # noqa: PLC0415
 
     lineup = Lineup(
-        models,
-        partial(_make_backends, settings),
+        served.models,
+        served.make_backends,
         force=settings.force,
         precisions=settings.precisions,
         cache_bytes=settings.cache_bytes,
@@ -156,6 +139,7 @@ def _serve(settings: Settings, models: Models, database: Database, listener: soc
         lineup.backends,
         blind=not settings.open,
         cache=settings.answers_from(database),
+        source=served.source(database),
     )
     for_servers = settings.for_servers()
     monitor = Monitor(lineup, settings.alarm_limits, others=for_servers.running)

@@ -24,7 +24,8 @@ from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import aclosing
 
 from backends.measurement import Event, Plan, Step
-from backends.subject import Failure, ServerSettings, Subject, check_memory
+from backends.single import Failure, ServerSettings, check_memory
+from backends.subject import Subject
 
 __all__ = ["ServerSettings", "measure"]
 

@@ -7,7 +7,11 @@ from backends.backend import Backend, State
 from backends.catalog import Model
 from backends.client import Endpoint, ModelUnavailable
 
-_NO_SERVER = "This side's model doesn't run here: only the prompts of its answer pack can be asked."
+
+class NotRecorded(ModelUnavailable):
+    """The model doesn't run here, and has no recorded answer to this."""
+
+    text = "This side's model doesn't run here: only the prompts of its answer pack can be asked."
 
 
 class RecordedModel(Backend):
@@ -28,4 +32,4 @@ class RecordedModel(Backend):
         raise NotImplementedError("nothing runs that could be kept up")
 
     def _endpoint(self) -> Endpoint:
-        raise ModelUnavailable(_NO_SERVER)
+        raise NotRecorded

@@ -8,32 +8,36 @@ import contextlib
 import logging
 import shutil
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-from backends import memory, page_cache
+from backends import page_cache
 from backends.backend import Backend, Patience, State
-from backends.catalog import HUBS, Model
+from backends.catalog import Model
 from backends.client import (
     BackendError,
     BadAnswer,
     Finish,
     Message,
-    ModelBusy,
     ModelUnavailable,
     Piece,
-    PromptTooLong,
     Sampling,
     stream_answer,
 )
 from backends.cores import threads_per_server, usable_cores
 from backends.measurement import Plan, Resources, TimedAnswer
-from backends.memory import DoesNotFit
 from backends.meter import Meter, ProcessGone, Reading, cpu_share
 from backends.page_cache import StillCached
-from backends.precisions import precision_order
-from backends.supervisor import ModelServer, RemoteModel, server_command
+from backends.single import (
+    Failure,
+    ServerSettings,
+    check_memory,
+    make_backend,
+    until_ready,
+    why,
+)
+from backends.supervisor import ModelServer
 
 logger = logging.getLogger(__name__)
 
@@ -44,66 +48,6 @@ _POLL_S = 0.01
 # A server that dies is to stay dead: a new one in its place would spoil the figures unseen.
 _NEVER_S = 1e9
 _DEATH_SHOWS_S = 1.0
-# Nothing loads here meanwhile: an endpoint that is there answers at once.
-_REMOTE_PATIENCE_S = 60.0
-_WHY = {
-    ModelUnavailable: "The model couldn't be reached, or broke off",
-    ModelBusy: "The model had too many other requests",
-    PromptTooLong: "The prompt doesn't fit the model's context",
-    BadAnswer: "The model gave no usable answer; the log says more",
-}
-
-
-@dataclass(frozen=True)
-class ServerSettings:
-    """How the models are run.
-
-    Attributes:
-        threads: Of each local server; None shares the cores out among the plan's, as the app does.
-        precision: What they compute in, as the app's option; None leaves it to the weights.
-        hubs: Where weights are fetched from that aren't here.
-        force: Load what needs more memory than is free.
-        api_key: For models that run elsewhere.
-        command: What starts a server of a model with so many threads.
-        running: Measured models as long as they run, for whoever meters the whole machine.
-    """
-
-    threads: int | None = None
-    precision: str | None = None
-    hubs: str = ",".join(HUBS)
-    force: bool = False
-    api_key: str = field(default="none", repr=False)
-    command: Callable[[Model, int], list[str]] = server_command
-    running: set[Backend] = field(default_factory=set, repr=False, compare=False)
-
-    @property
-    def options(self) -> list[str]:
-        """What each local server is told beside its model and threads."""
-        options = ["--hubs", self.hubs, "--cache-memory", "0", *(["--force"] if self.force else [])]
-        return [*options, "--precision", self.precision] if self.precision else options
-
-    @property
-    def precisions(self) -> tuple[str, ...]:
-        """Those that are wanted, the first choice first; empty: the models' own."""
-        return precision_order(self.precision) if self.precision else ()
-
-
-class Failure(Exception):  # noqa: N818 -- reads as what it is
-    """A model can't be measured any further; the message is for the user."""
-
-
-def check_memory(models: Iterable[Model], settings: ServerSettings) -> None:
-    """Weigh models, unless whatever is free is to do.
-
-    Raises:
-        Failure: They need more memory than is free.
-    """
-    if settings.force:
-        return
-    try:
-        memory.fit(models, precisions=settings.precisions, cache_bytes=0).check()
-    except DoesNotFit as error:
-        raise Failure(str(error)) from error
 
 
 class Subject:
@@ -196,7 +140,7 @@ class Subject:
         self.settings.running.add(self._backend)
         began_s = time.perf_counter()
         await self._backend.start()
-        await self._until_ready()
+        await until_ready(self._backend, self._plan.patience_s)
         if not isinstance(self._backend, ModelServer):  # its owner may count every question
             return time.perf_counter() - began_s
         first_s = await self._greet()
@@ -259,22 +203,6 @@ class Subject:
         elif self._refusals:
             yield f"{len(self._refusals)} of {self._asked} answers failed. {self._refusals[0]}"
 
-    async def _until_ready(self) -> None:
-        patience_s, fetched = self._plan.patience_s, None
-        if not self.model.local:
-            patience_s = min(patience_s, _REMOTE_PATIENCE_S)
-        while True:
-            with contextlib.suppress(ModelUnavailable):
-                await self._backend.wait_ready(patience_s)
-                return
-            status = self._backend.status
-            if status.state in (State.FAILED, State.RESTARTING):
-                raise Failure(f"It can't be started: {status.detail.rstrip('.')}.")
-            if status.download in (None, fetched):
-                stage = status.detail or status.state
-                raise Failure(f"It wasn't ready after {patience_s:g} s ({stage}).")
-            fetched = status.download  # as long as more arrives, fetching isn't hanging
-
     async def _greet(self) -> float:
         """Ask for a short answer; return when it began, by `time.perf_counter()`."""
         try:
@@ -316,7 +244,7 @@ class Subject:
             await self._until_death_shows()
         status = self._backend.status
         if status.state is State.READY:
-            return f"{_WHY.get(type(error), str(error))}."
+            return why(error)
         what = "Its server" if self.model.local else "It can't be used any more:"
         words = f"{what} {status.detail}."
         self.give_up(Failure(words))
@@ -353,8 +281,6 @@ class Subject:
 
 
 def _backend(model: Model, plan: Plan, settings: ServerSettings) -> Backend:
-    if not model.local:
-        return RemoteModel(model, api_key=settings.api_key)
     patience = Patience(
         poll_s=_POLL_S,
         announce_s=_NEVER_S,  # `patience_s` of the plan says it
@@ -362,13 +288,7 @@ def _backend(model: Model, plan: Plan, settings: ServerSettings) -> Backend:
         longest_backoff_s=_NEVER_S,
         quick_deaths=1,
     )
-    return ModelServer(
-        model,
-        threads=settings.threads or threads_per_server(plan.models),
-        options=settings.options,
-        command=settings.command,
-        patience=patience,
-    )
+    return make_backend(model, settings, threads_per_server(plan.models), patience)
 
 
 def _drop_files(model: Model) -> bool:

@@ -220,7 +220,7 @@ def _refuse_bombs(text: str) -> None:
     """Refuse what takes far more memory or stack than its bytes."""
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + 1 if event.start_mark else None
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise _Broken(problem(line, "prompts_alias"))
         if isinstance(event, yaml.CollectionStartEvent):

@@ -25,6 +25,7 @@ from backends.client import (
     PromptTooLong,
     stream_answer,
 )
+from backends.recorded import NotRecorded
 from db import FinishReason, Side
 from rating.blinding import NameMask, Pace, Progress, SharedPace
 from rating.trial import AnswerStatus, AnswerView, Timing
@@ -337,6 +338,8 @@ class TurnRun:
 
 
 def _error_code(error: BackendError) -> str:
+    if isinstance(error, NotRecorded):
+        return "not_recorded"
     if isinstance(error, ModelBusy):
         return "busy"
     return "unavailable" if isinstance(error, ModelUnavailable) else "bad_answer"

@@ -71,6 +71,7 @@ class Panel:
         *,
         blind: bool,
         cache: AnswerCache | None = None,
+        source: Source = ask_model,
     ) -> None:
         """Make ready for trials.
 
@@ -79,10 +80,12 @@ class Panel:
             models: In any order: which one goes to which side is drawn for each trial.
             blind: Whether new trials are.
             cache: Answers that may be given again; None where every answer is a new one.
+            source: Gives the others.
         """
         self._database = database
         self._blind = blind
         self._cache = cache
+        self._own_source = source
         self._use(models)
         self._pause: Callable[[], WrongState] | None = None
         self._answering: set[str] = set()  # from before the turn is opened to after it is recorded
@@ -343,7 +346,7 @@ class Panel:
         The one place that decides it: a trial of answers made beforehand would have its own.
         """
         if self._cache is None or (view.blind and not self._cache.blind):
-            return ask_model
+            return self._own_source
         return partial(self._cache.ask, blind=view.blind)
 
     async def _drive(self, trial_id: str, run: TurnRun) -> None:

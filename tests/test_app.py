@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from app import _make_backends, cli
+from app import cli
 from backends.specs import UnknownModel
 from backends.supervisor import ModelServer
 from benchmarks.app_process import running, until
 from db import Database, Language, Rater
 from tests.db import rows
 from tests.paths import ROOT
+from ui.command_line.served import Served
 from ui.command_line.settings import Settings
 
 
@@ -144,7 +145,8 @@ def test_the_memory_for_conversations_counts_for_each_model(huge: Path, tmp_path
 
 def test_both_local_models_are_told_what_is_set_for_them() -> None:
     settings = Settings(threads=3, precision="INT8, int4", cache_memory=0)
-    for backend in _make_backends(settings, settings.models(), force=False):
+    served = Served(settings, settings.models())
+    for backend in served.make_backends(served.models, force=False):
         assert isinstance(backend, ModelServer)
         assert backend.threads == 3
         options = " ".join(backend.command)

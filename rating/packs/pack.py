@@ -13,11 +13,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from backends.catalog import MODELS, Model, Sampling
-from backends.client import Finish
 from db import FinishReason
 from rating.canonical import canonical
 from rating.prompt_sets import PromptSet
-from rating.recordings import Recording
+from rating.recordings import Recording, written_pieces
 
 FORMAT = "twopane-answer-pack"
 VERSION = 1
@@ -58,6 +57,7 @@ class ModelEntry(_Part):
     """One model as it ran when it answered.
 
     Attributes:
+        threads: With how many it computed; None: elsewhere.
         names: Masked in a blind trial.
         builtin: One of the tiny built-in models, whose ratings never mix with others.
     """
@@ -66,12 +66,13 @@ class ModelEntry(_Part):
     title: _Name
     revision: _Words
     precision: Annotated[_Words, Field(max_length=32)]
+    threads: int | None
     settings: Settings
     names: Annotated[tuple[_Name, ...], Field(max_length=1_000)]
     builtin: bool = False
 
     @classmethod
-    def of(cls, model: Model, precision: str) -> "ModelEntry":
+    def of(cls, model: Model, precision: str, threads: int | None = None) -> "ModelEntry":
         """Return the entry of a model that is ready to answer."""
         settings = {name: getattr(model.defaults, name) for name in Settings.model_fields}
         return cls(
@@ -79,6 +80,7 @@ class ModelEntry(_Part):
             title=model.title,
             revision=model.revision,
             precision=precision,
+            threads=threads,
             settings=Settings.model_validate(settings),
             names=model.names,
             builtin=model.builtin,
@@ -203,21 +205,22 @@ def pack_hash(prompt_set: PromptSet, header: Header, answers: Sequence[AnswerEnt
     return digest.hexdigest()
 
 
-def entry_of(key: Key, recording: Recording, pieces: Sequence[tuple[int, int]]) -> AnswerEntry:
+def entry_of(key: Key, recording: Recording) -> AnswerEntry:
     """Return a recording as the pack's answer `key`."""
     prompt_id, position, model = key
-    finish: Finish = recording.replay.finish
-    assert finish.first_token_s is not None  # it has pieces
-    return AnswerEntry(
-        prompt_id=prompt_id,
-        position=position,
-        model=model,
-        text=recording.text,
-        pieces=tuple(pieces),
-        finish_reason=FinishReason(finish.reason),  # type: ignore[arg-type]
-        seed=recording.replay.seed,
-        prompt_tokens=finish.prompt_tokens,
-        completion_tokens=finish.completion_tokens,
-        first_token_s=finish.first_token_s,
-        total_s=finish.total_s,
+    finish = recording.replay.finish
+    return AnswerEntry.model_validate(
+        {
+            "prompt_id": prompt_id,
+            "position": position,
+            "model": model,
+            "text": recording.text,
+            "pieces": written_pieces(recording.pieces),
+            "finish_reason": finish.reason,
+            "seed": recording.replay.seed,
+            "prompt_tokens": finish.prompt_tokens,
+            "completion_tokens": finish.completion_tokens,
+            "first_token_s": finish.first_token_s,
+            "total_s": finish.total_s,
+        }
     )

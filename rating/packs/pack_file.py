@@ -5,11 +5,10 @@ is as it was made; each other line is an answer. Reading checks all of it and ha
 file may come from anybody and a short one can mean gigabytes. docs/packs.md describes the format.
 """
 
-import io
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -29,6 +28,10 @@ _LEVEL = 10
 _CHUNK = 2**16
 
 Part = TypeVar("Part", bound=BaseModel)
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
 
 
 def write_pack(file: Path, pack: Pack) -> None:
@@ -118,7 +121,7 @@ def _lines(raw: BinaryIO, name: str) -> Iterator[bytes]:
         raise _too_large(name, LINE_LIMIT) from error
 
 
-def _limited(stream: io.RawIOBase, name: str) -> Iterator[bytes]:
+def _limited(stream: _Readable, name: str) -> Iterator[bytes]:
     read = 0
     while chunk := stream.read(_CHUNK):
         read += len(chunk)

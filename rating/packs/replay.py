@@ -4,13 +4,18 @@ Where a recording comes from is `store`'s or the prompt set's to say; which tria
 the caller's.
 """
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
-from backends.client import Finish, Piece
-from backends.recorded import RecordedModel
+from backends.client import Finish, Message, Piece
+from backends.recorded import NotRecorded, RecordedModel
+from db import Database
+from rating.packs import store
 from rating.packs.pack import ModelEntry
+from rating.prompt_sets import PromptSet
 from rating.recordings import Recording, play
-from rating.run import Event, Question, Replay, Source
+from rating.run import Event, Question, Replay, Source, ask_model
 
 _PIECE_CHARS = 2
 """About what a token of a chat model is."""
@@ -52,3 +57,46 @@ def written_recording(text: str, *, first_s: float = 0.5, chars_per_s: float = 2
     ]
     finish = Finish("stop", None, None, pieces[0].elapsed_s, pieces[-1].elapsed_s)
     return Recording(Replay(finish, seed=0), pieces)
+
+
+class PackAnswers:
+    """The answers of a stored pack, found by the words of a question.
+
+    For trials without a session: there nobody says which prompt of the set is meant.
+    """
+
+    def __init__(self, database: Database, pack_id: str, prompt_set: PromptSet) -> None:
+        self._database = database
+        self._pack_id = pack_id
+        self._prompts = {
+            prompt.turns[:position]: prompt.id
+            for prompt in reversed(prompt_set.regular)  # of equal ones the first counts
+            for position in range(1, len(prompt.turns) + 1)
+        }
+
+    async def ask(self, question: Question) -> AsyncGenerator[Event, None]:
+        """Give the recorded answer, as fast as it once came; a model that runs gives its own.
+
+        Raises:
+            BackendError: NotRecorded, where the pack hasn't this question; else as `ask_model`.
+        """
+        if isinstance(question.chat_model, RecordedModel):
+            stream = play(await asyncio.to_thread(self._find, question), at_once=False)
+        else:
+            stream = ask_model(question)
+        async with aclosing(stream):
+            async for event in stream:
+                yield event
+
+    def _find(self, question: Question) -> Recording:
+        turns = _asked(question.messages)
+        try:
+            prompt_id = self._prompts[turns]
+            key = question.chat_model.model.key
+            return store.recording(self._database, self._pack_id, prompt_id, len(turns), key)
+        except LookupError as error:
+            raise NotRecorded from error
+
+
+def _asked(messages: Sequence[Message]) -> tuple[str, ...]:
+    return tuple(message.content.strip() for message in messages if message.role == "user")

@@ -35,6 +35,11 @@ class Settings(BaseSettings):
     right: str | None = Field(
         None, description=f"a model instead of the pair's second: {MODEL_WORDS}"
     )
+    pack: Path | None = Field(
+        None,
+        description="an answer pack: its prompts are rated with its answers, and no model is "
+        "loaded; --left and --right choose among its models",
+    )
     host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 is every one")
     port: int = Field(7860, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     database_url: str = Field(

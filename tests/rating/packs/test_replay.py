@@ -67,15 +67,14 @@ async def test_a_turn_is_answered_by_a_recording(recorded: Recording) -> None:
 
 async def test_a_model_of_a_pack_is_ready_at_once_and_can_not_be_asked() -> None:
     model = packed_model(model_entry("tiny-qwen"))
-    await model.start()
-    assert model.status.state is State.READY
+    states = []
+    for change in (model.start, model.stop, model.start):
+        await change()
+        states.append(model.status.state)
+    assert states == [State.READY, State.STOPPED, State.READY]
     await model.wait_ready(0.0)
     with pytest.raises(ModelUnavailable):
         _ = model.endpoint
-    await model.stop()
-    assert model.status.state is State.STOPPED
-    await model.start()
-    assert model.status.state is State.READY
 
 
 def test_a_model_of_a_pack_is_what_it_was_when_it_answered() -> None:
