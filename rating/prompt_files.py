@@ -174,7 +174,6 @@ _CODES = {
     "string_too_long": "prompts_long",
     "tuple_type": "prompts_no_texts",
     "too_long": "prompts_turns",
-    "too_short": "prompts_empty",
 }
 _POSSIBLE = {"language": Language, "category": Dimension}
 

@@ -43,6 +43,12 @@ def _checked(text: str) -> str:
     return text
 
 
+def _checked_count(texts: tuple[str, ...]) -> tuple[str, ...]:
+    if not texts:  # `min_length` would count a text that is refused as missing
+        raise PydanticCustomError("prompts_empty", "it is empty")
+    return texts
+
+
 def _checked_id(text: str) -> str:
     text = text.strip()
     if not text:
@@ -53,7 +59,7 @@ def _checked_id(text: str) -> str:
 
 
 _Text = Annotated[str, Field(max_length=TURN_LIMIT), AfterValidator(_checked)]
-_Texts = Annotated[tuple[_Text, ...], Field(min_length=1, max_length=TURNS_LIMIT)]
+_Texts = Annotated[tuple[_Text, ...], Field(max_length=TURNS_LIMIT), AfterValidator(_checked_count)]
 
 
 class _Part(BaseModel):
