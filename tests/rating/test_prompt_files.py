@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 
 import pytest
@@ -10,6 +11,7 @@ from db import Dimension, Language
 from rating.errors import BadPromptSet
 from rating.prompt_files import PROMPTS_LIMIT, SIZE_LIMIT, TEXTS, read_prompt_set
 from rating.prompt_sets import TURN_LIMIT, TURNS_LIMIT, built_in
+from tests.paths import ROOT
 
 GOOD = "- {id: a, language: zh, category: memory, turns: [一, 二]}\n"
 
@@ -195,5 +197,10 @@ def test_the_largest_set_is_read() -> None:
     assert len(read_prompt_set(text.encode(), "x.yaml").prompts) == PROMPTS_LIMIT
 
 
-def test_the_built_in_set_may_be_read_like_any_other() -> None:
-    assert built_in().name == "Twopane"
+def test_the_examples_of_the_documentation_are_prompt_sets() -> None:
+    text = (ROOT / "docs" / "prompt-sets.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```(yaml|csv)\n(.*?)```", text, re.DOTALL)
+    read = [read_prompt_set(body.encode(), f"x.{kind}") for kind, body in examples]
+    assert [len(one.prompts) for one in read] == [2, 2, 1]
+    assert len(read[-1].attention) == 1
+    assert f"{len(built_in().regular) - 3} more" in text

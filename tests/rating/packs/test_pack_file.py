@@ -1,5 +1,6 @@
 """A pack's file comes back as it was written, or not at all."""
 
+import hashlib
 import io
 import json
 import re
@@ -62,6 +63,15 @@ def test_the_file_is_what_its_description_says(file: Path) -> None:
     assert len(answers) == 6
     assert answers[0]["pieces"] == [[1, 10], [16, 20]]
     assert answers[0]["text"] == "color 1，tiny-qwen"
+
+
+def test_the_hash_can_be_computed_as_it_is_described(file: Path) -> None:
+    write_pack(file, pack())
+    head, *answers = lines_of(file)
+    said = head.pop("hash")
+    head["prompt_set"] = head["prompt_set"]["id"]
+    lines = [json.dumps(one, sort_keys=True, separators=(",", ":")) for one in (head, *answers)]
+    assert hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest() == said
 
 
 def test_the_hash_is_over_all_that_the_pack_says() -> None:

@@ -6,13 +6,15 @@ import pytest
 
 from backends.backend import State
 from backends.catalog import MODELS
-from backends.client import Finish, ModelUnavailable, Piece
+from backends.client import Finish, Message, ModelUnavailable, Piece
+from backends.recorded import NotRecorded
 from db import Database, FinishReason, Side
 from rating.packs import store
-from rating.packs.replay import packed_model, replay, replaying, written_recording
+from rating.packs.replay import PackAnswers, packed_model, replay, replaying, written_recording
 from rating.recordings import Recording
 from rating.run import ChatModel, Event, Question, Replay, TurnRun
-from tests.rating.packs.samples import model_entry, pack
+from tests.rating.fake_models import FakeModel
+from tests.rating.packs.samples import SET, model_entry, pack
 
 
 @pytest.fixture
@@ -75,6 +77,54 @@ async def test_a_model_of_a_pack_is_ready_at_once_and_can_not_be_asked() -> None
     await model.wait_ready(0.0)
     with pytest.raises(ModelUnavailable):
         _ = model.endpoint
+
+
+def question(model: ChatModel, *said: str) -> Question:
+    """What a trial asks after these turns; the model's own words play no part."""
+    messages = [Message("user", said[0])]
+    for turn in said[1:]:
+        messages += [Message("assistant", "something"), Message("user", turn)]
+    return Question(Side.LEFT, 1, model, messages, model.model.defaults)
+
+
+@pytest.fixture
+def answers(database: Database) -> PackAnswers:
+    return PackAnswers(database, store.take(database, pack(), "Small"), SET)
+
+
+async def test_the_answer_to_a_turn_is_found_by_the_words_of_the_conversation(
+    answers: PackAnswers,
+) -> None:
+    for key in ("tiny-qwen", "tiny-chatglm"):
+        asked = question(packed_model(model_entry(key)), "我爱蓝。", " 哪种？\n")
+        events = [event async for event in answers.ask(asked)]
+        text = "".join(event.text for event in events if isinstance(event, Piece))
+        assert text == f"color 2，{key}"
+        assert isinstance(events[0], Replay)
+
+
+@pytest.mark.parametrize("said", [("哪种？",), ("1 + 1?",), ("我爱蓝。", "2 + 3?"), ("",)])
+async def test_what_the_pack_was_not_asked_has_no_answer(
+    answers: PackAnswers, said: tuple[str, ...]
+) -> None:
+    asked = question(packed_model(model_entry("tiny-qwen")), *said)
+    with pytest.raises(NotRecorded):
+        await anext(answers.ask(asked))
+
+
+async def test_a_model_of_which_the_pack_knows_nothing_has_no_answer(answers: PackAnswers) -> None:
+    with pytest.raises(NotRecorded):
+        await anext(
+            answers.ask(question(packed_model(model_entry("tiny-qwen", key="x")), "2 + 3?"))
+        )
+
+
+async def test_a_model_that_runs_answers_itself(answers: PackAnswers) -> None:
+    model = FakeModel("tiny-qwen")
+    async with model.serving():
+        events = [event async for event in answers.ask(question(model, "2 + 3?"))]
+    assert [type(event) for event in events] == [Piece, Finish]
+    assert model.asked == [["2 + 3?"]]
 
 
 def test_a_model_of_a_pack_is_what_it_was_when_it_answered() -> None:
