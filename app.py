@@ -140,6 +140,7 @@ def _serve(settings: Settings, served: Served, database: Database, listener: soc
         blind=not settings.open,
         cache=settings.answers_from(database),
         source=served.source(database),
+        prompt_set=served.pack.prompt_set if served.pack else None,
     )
     for_servers = settings.for_servers()
     monitor = Monitor(lineup, settings.alarm_limits, others=for_servers.running)

@@ -27,6 +27,7 @@ TURN_LIMIT = 20_000
 """Longest turn, or answer of an attention item, in characters."""
 
 _BUILT_IN = Path(__file__).parent / "prompts" / "built_in.yaml"
+_SUGGESTIONS = 6
 _SUGGESTED = (
     *("article-self", "article-poem", "article-explain"),
     *("memory-name-zh", "reasoning-sum-zh", "advice-sleep-zh"),
@@ -149,14 +150,18 @@ def built_in() -> PromptSet:
     return read_prompt_set(_BUILT_IN.read_bytes(), _BUILT_IN.name, name="Twopane")
 
 
-def suggested(language: Language) -> Sequence[str]:
-    """Return first turns to suggest: the article's three, then some in the reader's language."""
-    prompts = (built_in().by_id[prompt_id] for prompt_id in _SUGGESTED)
-    return [
-        prompt.turns[0]
-        for prompt in prompts
-        if prompt.id.startswith("article-") or prompt.language is language
-    ]
+def suggested(language: Language, prompt_set: PromptSet | None = None) -> Sequence[str]:
+    """Return first turns to suggest: the article's three, then some in the reader's language.
+
+    Of a set without these, its first ones in the reader's language, or else in the other.
+    """
+    known = (prompt_set or built_in()).by_id
+    if prompts := [known[name] for name in _SUGGESTED if name in known]:
+        own = [p for p in prompts if p.id.startswith("article-") or p.language is language]
+    else:
+        regular = prompt_set.regular if prompt_set else ()
+        own = [p for p in regular if p.language is language] or list(regular)
+    return [prompt.turns[0] for prompt in own[:_SUGGESTIONS]]
 
 
 def prompt_id(text: str) -> str | None:

@@ -24,6 +24,7 @@ from rating.answer_cache import AnswerCache
 from rating.assignment import pair_key
 from rating.entries import clean_text, is_older, parse_draft, parse_rating
 from rating.errors import BadPrompt, PairInUse, TrialNotFound, WrongState
+from rating.prompt_sets import PromptSet
 from rating.run import (
     FLUSH_INTERVAL_S,
     ChatModel,
@@ -72,6 +73,7 @@ class Panel:
         blind: bool,
         cache: AnswerCache | None = None,
         source: Source = ask_model,
+        prompt_set: PromptSet | None = None,
     ) -> None:
         """Make ready for trials.
 
@@ -81,11 +83,13 @@ class Panel:
             blind: Whether new trials are.
             cache: Answers that may be given again; None where every answer is a new one.
             source: Gives the others.
+            prompt_set: Of what prompts are suggested; otherwise of the one that comes with Twopane.
         """
         self._database = database
         self._blind = blind
         self._cache = cache
         self._own_source = source
+        self._prompt_set = prompt_set
         self._use(models)
         self._pause: Callable[[], WrongState] | None = None
         self._answering: set[str] = set()  # from before the turn is opened to after it is recorded
@@ -104,6 +108,10 @@ class Panel:
     def models(self) -> tuple[Model, ...]:
         """The models of the pair, in the order of their keys."""
         return tuple(self._models[key].model for key in sorted(self._models))
+
+    def suggested(self, language: Language) -> Sequence[str]:
+        """Return prompts that a reader of `language` may want to ask."""
+        return prompt_sets.suggested(language, self._prompt_set)
 
     def _use(self, models: tuple[ChatModel, ChatModel]) -> None:
         self._models = {chat_model.model.key: chat_model for chat_model in models}

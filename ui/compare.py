@@ -15,7 +15,6 @@ from backends.backend import State, Status
 from backends.catalog import MODELS
 from backends.lineup import Lineup
 from db import Side, TrialState
-from rating import prompt_sets
 from rating.errors import WrongState
 from rating.session import Panel
 from rating.trial import AnswerStatus, TrialView
@@ -123,7 +122,7 @@ def _connect_head(
         empty = gr.update(placeholder=t("pane_empty"))
         return (
             markup.header(t, "compare"),
-            markup.suggestions(t, prompt_sets.suggested(t.language)),
+            markup.suggestions(t, panel.suggested(t.language)),
             *(empty, empty),
         )
 

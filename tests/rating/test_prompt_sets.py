@@ -25,6 +25,15 @@ def test_the_others_are_in_the_readers_language(language: Language) -> None:
     assert set(suggested(language)[3:]) <= set(own)
 
 
+def test_of_another_set_its_first_prompts_in_the_readers_language_are_suggested() -> None:
+    own = PromptSet("x", tuple(one(f"p{n}", f"Prompt {n}", "more") for n in range(9)))
+    expected = [f"Prompt {n}" for n in range(6)]
+    assert suggested(Language.EN, own) == expected
+    assert suggested(Language.ZH, own) == expected  # better than none
+    mixed = replace(own, prompts=(own.prompts[0], built_in().by_id["memory-trip-zh"]))
+    assert suggested(Language.ZH, mixed) == [mixed.prompts[1].turns[0]]
+
+
 def test_the_built_in_set_begins_with_the_articles_prompts_and_has_at_least_sixty_more() -> None:
     prompts = built_in().prompts
     assert [prompt.id for prompt in prompts[:3]] == [

@@ -114,7 +114,7 @@ async def test_a_turn_has_the_same_seed_for_every_model_and_each_time(
     remote: Fake, part: Path
 ) -> None:
     await run(part, order(remote))
-    seeds = {}
+    seeds: dict[tuple[str, int], set[int]] = {}
     for answer in read_pack(part.with_suffix("")).answers:
         seeds.setdefault((answer.prompt_id, answer.position), set()).add(answer.seed)
     assert seeds == {key: {seed_of(*key)} for key in seeds}
