@@ -16,7 +16,7 @@ from db.session_tables import AnswerPack, PackedAnswer, PromptSet
 def store_prompt_set(session: Session, prompt_set: PromptSet) -> None:
     """Add the set unless one of its id is there."""
     if session.get(PromptSet, prompt_set.id) is None:
-        _add(session, [prompt_set])
+        _add(session, prompt_set)
 
 
 def load_prompt_set(session: Session, set_id: str) -> PromptSet | None:
@@ -34,7 +34,7 @@ def list_prompt_sets(session: Session) -> Sequence[PromptSet]:
 def store_pack(session: Session, pack: AnswerPack, answers: Iterable[PackedAnswer]) -> None:
     """Add the pack with its answers unless one of its id is there; its prompt set must be."""
     if session.get(AnswerPack, pack.id) is None:
-        _add(session, [pack, *answers])
+        _add(session, pack, *answers)
 
 
 def load_pack(session: Session, pack_id: str) -> AnswerPack | None:
@@ -73,10 +73,13 @@ def list_packs(session: Session) -> list[tuple[AnswerPack, int]]:
     return [(pack, n_answers) for pack, n_answers in session.execute(query)]
 
 
-def _add(session: Session, rows: Iterable[PromptSet | AnswerPack | PackedAnswer]) -> None:
-    """Add rows, unless another process has stored the same content at the same time."""
+def _add(session: Session, row: PromptSet | AnswerPack, *parts: PackedAnswer) -> None:
+    """Add a row and its parts, unless another process has added the same just before."""
     try:
         with session.begin_nested():
-            session.add_all(rows)
+            session.add(row)
+            session.flush()  # the parts point to it
+            session.add_all(parts)
     except IntegrityError:
-        session.expire_all()
+        if session.get(type(row), row.id) is None:
+            raise
