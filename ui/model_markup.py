@@ -12,6 +12,7 @@ from backends.catalog import MODELS, Model
 from backends.hub.progress import HUB_TITLES
 from backends.memory import Fit
 from backends.properties import ARTICLE, Property
+from backends.recorded import RecordedModel
 from db import Language
 from ui import markup
 from ui.language import Texts
@@ -45,7 +46,8 @@ def states(t: Texts, backends: Sequence[Backend], fit: Fit) -> str:
     """Return how the models are doing; `fit` is that of the same models."""
     needs = [need for _, need in fit.per_model]
     doing = [_doing(t, backend, need) for backend, need in zip(backends, needs, strict=True)]
-    memory = _memory(t, [backend.model for backend in backends], fit)
+    recorded = all(isinstance(backend, RecordedModel) for backend in backends)
+    memory = "" if recorded else _memory(t, [backend.model for backend in backends], fit)
     return markup.render("models_state", t, models=doing, memory=memory)
 
 
@@ -64,7 +66,9 @@ def _doing(t: Texts, backend: Backend, need_bytes: int) -> _Doing:
         reason="" if loading else status.detail,
         # The server knows the command line only; the page has a button for it.
         force=not loading and "--force" in status.detail,
-        need=_need(t, backend.model, need_bytes),
+        need=_need(t, backend.model, need_bytes)
+        if not isinstance(backend, RecordedModel)
+        else t("need_recorded"),
         threads=backend.threads,
     )
 

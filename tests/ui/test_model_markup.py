@@ -13,6 +13,7 @@ from backends.checkpoint import Checkpoint
 from backends.client import Endpoint
 from backends.hub import Download
 from backends.memory import DoesNotFit, Fit
+from backends.recorded import RecordedModel
 from backends.specs import resolve
 from backends.supervisor import ModelServer
 from db import Language
@@ -251,3 +252,13 @@ def test_what_a_model_calls_itself_stays_text(t: Texts) -> None:
     fit = Fit((("<img>", 0),), 0)
     assert "<img" not in model_markup.states(t, [Told(hostile)], fit)
     assert "<img" not in model_markup.found(t, [hostile], fit)
+
+
+async def test_models_of_a_pack_are_ready_and_need_no_memory(t: Texts) -> None:
+    backends = [RecordedModel(model, "int4") for model in (QWEN, CHATGLM)]
+    for backend in backends:
+        await backend.start()
+    html = model_markup.states(t, backends, Fit((("a", 0), ("b", 0)), 4 * GB))
+    assert html.count(t("state_ready")) == 2
+    assert html.count(t("need_recorded")) == 2
+    assert "GB" not in html
