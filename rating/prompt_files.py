@@ -38,7 +38,7 @@ TEXTS: Mapping[str, str] = {
     "prompts_alias": "Anchors (&) and aliases (*) can't be used. Write the text out.",
     "prompts_depth": "Lists in lists in lists are no prompts. See docs/prompt-sets.md.",
     "prompts_none": "There is no prompt in it.",
-    "prompts_many": "It has {count} prompts; {limit} are possible. Part it into several sets.",
+    "prompts_many": "It has more than {limit} prompts. Part it into several sets.",
     "prompts_no_list": "A prompt set is a list of prompts, each with id, language, category and "
     "turns.",
     "prompts_no_prompt": "This is no prompt. Give it id, language, category and turns.",
@@ -132,8 +132,7 @@ def _entries(data: bytes, filename: str) -> list[_Entry]:
     if not entries:
         raise _Broken(problem(None, "prompts_none"))
     if len(entries) > PROMPTS_LIMIT:
-        details = {"count": len(entries), "limit": PROMPTS_LIMIT}
-        raise _Broken(problem(None, "prompts_many", **details))
+        raise _Broken(problem(None, "prompts_many", limit=PROMPTS_LIMIT))
     return entries
 
 
@@ -216,12 +215,15 @@ def _of_yaml(text: str) -> list[_Entry]:
 
 
 def _refuse_bombs(text: str) -> None:
-    """Refuse what takes far more memory or stack than its bytes."""
-    depth = 0
+    """Refuse what takes far more memory, time or stack than its bytes."""
+    depth = prompts = 0
     for event in yaml.parse(text, Loader=_Loader):
         line = event.start_mark.line + 1 if event.start_mark else None
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise _Broken(problem(line, "prompts_alias"))
+        prompts += depth == 1 and isinstance(event, yaml.NodeEvent)
+        if prompts > PROMPTS_LIMIT:
+            raise _Broken(problem(None, "prompts_many", limit=PROMPTS_LIMIT))
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
