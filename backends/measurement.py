@@ -18,6 +18,10 @@ ARTICLE_PROMPTS = (
 """Those of the published comparison's table of latencies."""
 
 
+MOST_REPEATS = 100
+"""Of each prompt: more would only show how steady the machine is."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What is to be measured.

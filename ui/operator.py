@@ -7,6 +7,7 @@ Knows nothing of pages or models.
 import hmac
 import ipaddress
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 
 from starlette.requests import HTTPConnection
@@ -17,6 +18,9 @@ from ui.visitor import known_id
 _TRIES = 5
 _TRY_EVERY_S = 2.0
 """A key of 6 random letters would take 20 years to guess at that rate."""
+
+_SOURCES = 1_000
+"""Addresses whose wrong keys are remembered."""
 
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
 
@@ -29,7 +33,7 @@ class Operator:
         self._key = key or ""
         self._clock = clock
         self._admitted: set[str] = set()
-        self._tries_left, self._counted_s = float(_TRIES), clock()
+        self._tries: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     @property
     def has_key(self) -> bool:
@@ -51,13 +55,13 @@ class Operator:
         """Admit the visitor who knows the key.
 
         Raises:
-            Refused: It is another one; too many were tried, by whomever; no key was set, or the
-                browser takes no cookie to be known by.
+            Refused: It is another one; too many wrong ones were tried from that address; no key
+                was set, or the browser takes no cookie to be known by.
         """
         visitor = known_id(connection)
         if not self.has_key or visitor is None:
             raise Refused("operator_only")
-        self._check_key(_bytes(str(key).strip()))
+        self._check_key(connection, _bytes(str(key).strip()))
         self._admitted.add(visitor)
 
     def check_program(self, connection: HTTPConnection) -> None:
@@ -71,20 +75,21 @@ class Operator:
         if not self.has_key or scheme.lower() != "bearer":
             raise Refused("operator_only")
         # Starlette has read the bytes as Latin-1, where some of a key's look like blanks.
-        self._check_key(token.strip(" ").encode("latin-1"))
+        self._check_key(connection, token.strip(" ").encode("latin-1"))
 
-    def _check_key(self, key: bytes) -> None:
-        self._count_try()
-        if not hmac.compare_digest(key, _bytes(self._key)):
-            raise Refused("wrong_key")
-
-    def _count_try(self) -> None:
+    def _check_key(self, connection: HTTPConnection, key: bytes) -> None:
+        """Compare the key, unless too many wrong ones came from where this one comes from."""
+        source = connection.client.host if connection.client else ""
         now_s = self._clock()
-        regained = (now_s - self._counted_s) / _TRY_EVERY_S
-        self._tries_left, self._counted_s = min(self._tries_left + regained, _TRIES), now_s
-        if self._tries_left < 1:
-            raise Refused("too_many_keys")
-        self._tries_left -= 1
+        left, counted_s = self._tries.pop(source, (float(_TRIES), now_s))
+        left = min(left + (now_s - counted_s) / _TRY_EVERY_S, _TRIES)
+        allowed = left >= 1
+        right = allowed and hmac.compare_digest(key, _bytes(self._key))
+        self._tries[source] = (left - 1 if allowed and not right else left, now_s)
+        if len(self._tries) > _SOURCES:
+            self._tries.popitem(last=False)
+        if not right:
+            raise Refused("wrong_key" if allowed else "too_many_keys")
 
 
 def _bytes(text: str) -> bytes:

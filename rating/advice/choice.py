@@ -56,7 +56,7 @@ class Limits:
     def __post_init__(self) -> None:
         for figure in LIMITED:
             limit = self.of(figure)
-            if limit is not None and not (math.isfinite(limit) and limit > 0):
+            if limit is not None and not _can_be_kept(limit):
                 raise _bad_limit(limit)
 
     def of(self, figure: Figure) -> float | None:
@@ -161,9 +161,16 @@ def _number(entered: object) -> float | None:
     if isinstance(entered, bool) or not isinstance(entered, int | float | str):
         raise _bad_limit(entered)
     try:
-        return float(entered)
+        number = float(entered)
     except (ValueError, OverflowError) as error:
         raise _bad_limit(entered) from error
+    if not _can_be_kept(number):
+        raise _bad_limit(entered)
+    return number
+
+
+def _can_be_kept(limit: float) -> bool:
+    return math.isfinite(limit) and limit > 0
 
 
 def _bad_limit(entered: object) -> BadLimit:

@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 from backends.lineup import Lineup
 from backends.machine import this_machine
 from backends.measurement import Event, Plan, Step
-from rating.errors import WrongState
+from rating.errors import PairInUse, WrongState
 from rating.measuring.measurements import Measurements, NotNow
-from rating.session import Panel
+from rating.session import IN_USE_MIN, Panel
 
 logger = logging.getLogger(__name__)
 
@@ -77,10 +77,16 @@ class Measuring:
         """Begin to measure and return at once; `force` does so even while raters are served.
 
         Raises:
-            PairInUse: Somebody is at a trial of the panel's models.
+            PairInUse: Somebody is at a trial, in any copy of the app on this database.
             WrongState: A measurement is running, or the models are being exchanged.
         """
         await self._panel.pause(self._refusal, force=force)
+        try:
+            if not force and (count := await self.measurements.unrated()):
+                raise PairInUse(count, IN_USE_MIN)
+        except BaseException:
+            self._panel.resume()
+            raise
         self._progress, self._trouble = Progress(plan), ""
         self._task = asyncio.create_task(self._run(plan), name="measurement")
 

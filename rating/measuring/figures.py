@@ -37,6 +37,13 @@ Of = tuple[str, bool, int, str]
 """What a spread is of: model, whether together, prompt or `ALL_PROMPTS`, one of `FIGURES`."""
 
 
+_BURST_S = 0.01
+"""All that comes within it has waited somewhere on its way, and not for the model alone."""
+_MOST_BYTES = 4
+"""Of a character in UTF-8; each may be a token of its own."""
+_CONTROL_TOKENS = 16
+
+
 @dataclass(frozen=True)
 class Failure:
     """Why figures are missing: of a model, or of so many of its answers."""
@@ -50,12 +57,14 @@ class Failure:
 def tokens_per_s(answer: TimedAnswer) -> float | None:
     """Return how fast it came once it had begun; None where that can't be told.
 
-    (completion_tokens - 1) / (total_s - first_token_s): the first token's time is not in it.
+    (completion_tokens - 1) / (total_s - first_token_s): the first token's time is not in it. What
+    arrived in one burst, or counts more tokens than its characters can have, tells nothing.
     """
     if answer.completion_tokens is None or answer.first_token_s is None or answer.total_s is None:
         return None
     written, took_s = answer.completion_tokens - 1, answer.total_s - answer.first_token_s
-    return written / took_s if written > 0 and took_s > 0 else None
+    credible = answer.completion_tokens <= _MOST_BYTES * answer.characters + _CONTROL_TOKENS
+    return written / took_s if written > 0 and took_s >= _BURST_S and credible else None
 
 
 def spreads(view: MeasurementView) -> dict[Of, Spread]:

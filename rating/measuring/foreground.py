@@ -63,8 +63,10 @@ async def measure_to_end(
         if not measurement_id:
             raise
         logger.info("stopped; what was measured stays")
-    except (NotNow, DatabaseError):
-        raise
+    except (NotNow, DatabaseError) as error:
+        if not measurement_id:
+            raise
+        logger.error("the measurement can't go on: %s", error)
     except Exception:
         # Whatever it was: what was measured before it can be shown.
         logger.exception("the measurement failed")

@@ -38,6 +38,10 @@ INTERRUPTED = "interrupted: the program ended before the measurement did"
 T = TypeVar("T")
 
 
+_LOOK_S = 0.2
+"""How long one who only looks whether it is taken may have the lock, and far more."""
+
+
 class NotNow(RuntimeError):  # noqa: N818 -- reads as what it is
     """It can't be measured at present; the message says why and what to do."""
 
@@ -103,7 +107,7 @@ class Measurements:
             DatabaseError: What was found can't be stored.
         """
         try:
-            turn = _turn_in(self._database).acquire()
+            turn = _turn_in(self._database).acquire(timeout=_LOOK_S)
         except Timeout as error:
             raise NotNow(
                 "Another measurement is running: both would take from each other. Wait for its "
@@ -162,21 +166,35 @@ class Measurements:
             lambda session: [_view_of(one) for one in queries.recent_measurements(session, count)]
         )
 
+    async def unrated(self) -> int:
+        """Return how many trials wait for their rating, in all copies of the app on this database.
+
+        Those that nothing has been done in for `IN_USE_MIN` minutes don't count.
+        """
+        since = utc_now() - timedelta(minutes=IN_USE_MIN)
+        return len(await self._read(lambda session: queries.unrated_since(session, None, since)))
+
     async def refuse_while_serving(self) -> None:
         """Return if nobody rates at present, in whatever copy of the app on this database.
 
         Raises:
             NotNow: Somebody does.
         """
-        since = utc_now() - timedelta(minutes=IN_USE_MIN)
-        unrated = await self._read(lambda session: queries.unrated_since(session, None, since))
-        if unrated:
+        if count := await self.unrated():
             raise NotNow(
                 "Raters are being served: trials of the last "
-                f"{IN_USE_MIN} minutes that wait for their rating: {len(unrated)}. A measurement "
+                f"{IN_USE_MIN} minutes that wait for their rating: {count}. A measurement "
                 "would slow their answers down, and they would spoil its figures. Wait for the "
                 "ratings, or give --force to measure all the same."
             )
+
+    def under_way(self) -> bool:
+        """Whether any process of this machine is measuring into this database now."""
+        try:
+            with _turn_in(self._database).acquire(timeout=0):
+                return False
+        except Timeout:
+            return True
 
     async def _read(self, work: Callable[[Session], T]) -> T:
         def read() -> T:
@@ -195,7 +213,10 @@ class Measurements:
 
 def _turn_in(database: Database) -> FileLock:
     """A lock that one process of this machine can have for the database; the system frees it."""
-    name = hashlib.sha256(str(database.url).encode()).hexdigest()[:16]
+    url = database.url
+    if url.get_backend_name() == "sqlite":  # the same file by whatever path
+        url = url.set(database=str(Path(str(url.database)).resolve()))
+    name = hashlib.sha256(url.render_as_string().encode()).hexdigest()[:16]
     file = Path(tempfile.gettempdir(), f"twopane-measuring-{os.getuid()}-{name}.lock")
     return FileLock(file, blocking=False, thread_local=False)
 

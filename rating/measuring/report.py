@@ -82,7 +82,7 @@ def _head(view: MeasurementView) -> str:
         f"- This machine: {machine.cpu}, {machine.cores} usable cores, "
         f"{bytes_text(machine.memory_bytes)} of memory; {machine.system}; {versions}.",
         f"- The article: {article.HARDWARE}.",
-        f"- Each prompt was asked {view.plan.repeats} times. A mean stands with ± standard "
+        f"- To be asked of each prompt: {view.plan.repeats} times. A mean stands with ± standard "
         "deviation, then the least and the most, and the number n of answers.",
     ]
     if tiny := builtin_models(view):
@@ -185,8 +185,8 @@ def _share(value: float | None) -> str:
 _RESOURCE_ROWS: tuple[tuple[str, str, Callable[[Resources], str]], ...] = (
     ("model size on disk", "size_bytes", lambda one: _amount(one.size_bytes)),
     ("peak memory", "peak_bytes", lambda one: _amount(one.peak_bytes)),
-    ("cold start", "cold_start_s", lambda one: _seconds(one.cold_start_s)),
-    ("warm start", "", lambda one: _seconds(one.warm_start_s)),
+    ("cold start, once", "cold_start_s", lambda one: _seconds(one.cold_start_s)),
+    ("warm start, once", "", lambda one: _seconds(one.warm_start_s)),
     ("average CPU use while answering", "cpu_share", lambda one: _share(one.cpu_share)),
     (
         "free disk left (the article: does it fit on the system disk?)",

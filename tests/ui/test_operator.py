@@ -144,4 +144,12 @@ def test_keys_can_be_tried_only_so_often_by_whomever_and_the_right_one_waits_as_
     mine = visitor()
     operator.enter(mine, KEY)
     assert operator.admits(mine)
-    assert [refusal(operator, visitor(), "x") for _ in range(6)].count("wrong_key") == 4
+    assert [refusal(operator, visitor(), "x") for _ in range(6)].count("wrong_key") == 5
+
+
+def test_wrong_keys_from_elsewhere_and_right_ones_keep_nobody_out() -> None:
+    operator = Operator(KEY, Clock())
+    for _ in range(8):
+        refusal(operator, connection("203.0.113.9", cookie=f"{COOKIE}={'e' * 32}"), "x")
+    for _ in range(20):
+        operator.enter(visitor(), KEY)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from backends.measure import measure as carry_out
-from backends.measurement import ARTICLE_PROMPTS, Plan
+from backends.measurement import ARTICLE_PROMPTS, MOST_REPEATS, Plan
 from backends.specs import UnknownModel
 from db import Database, DatabaseError
 from rating.entries import clean_text
@@ -26,7 +26,9 @@ def measure(
     pair: Annotated[str | None, option("pair", "--pair")] = None,
     left: Annotated[str | None, option("left", "--left")] = None,
     right: Annotated[str | None, option("right", "--right")] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="how often each prompt is asked")] = 5,
+    repeats: Annotated[
+        int, typer.Option(min=1, max=MOST_REPEATS, help="how often each prompt is asked")
+    ] = 5,
     prompt: Annotated[
         list[str] | None,
         typer.Option(help="instead of the article's three prompts; may be repeated"),

@@ -16,7 +16,7 @@ import gradio as gr
 from backends.catalog import MODELS, Model
 from backends.hub import with_files
 from backends.lineup import Lineup
-from backends.measurement import Plan
+from backends.measurement import MOST_REPEATS, Plan
 from backends.resources import Monitor
 from backends.specs import resolve
 from db import Database
@@ -37,7 +37,6 @@ PATH = "measure"
 _LOOK_EVERY_S = 2.0
 """Rarely: whoever looks on takes of what is being measured."""
 
-_MOST_REPEATS = 100
 _MOST_MODELS = 4
 
 Page = tuple[Any, ...]
@@ -252,9 +251,9 @@ def _twice(models: Sequence[Model]) -> Model | None:
 
 
 def _count(repeats: object) -> int:
-    if isinstance(repeats, int | float) and repeats in range(1, _MOST_REPEATS + 1):
+    if isinstance(repeats, int | float) and repeats in range(1, MOST_REPEATS + 1):
         return int(repeats)
-    raise Refused("bad_repeats", most=_MOST_REPEATS)
+    raise Refused("bad_repeats", most=MOST_REPEATS)
 
 
 def _texts(request: gr.Request) -> Texts:

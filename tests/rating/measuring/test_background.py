@@ -22,6 +22,7 @@ from rating.measuring.background import Measuring
 from rating.measuring.measurements import Measurements
 from tests.backends.conftest import fake_command
 from tests.rating.conftest import ANN, BOB, Stage, entries, until
+from tests.rating.measuring.test_measurements import unrated_trial
 
 PLAN = Plan(models=(resolve("tiny-qwen"),), prompts=("你好",), repeats=2, together=False)
 ANSWER = TimedAnswer("tiny-qwen", 1, 1, together=False, first_token_s=0.25, total_s=1.5)
@@ -235,6 +236,15 @@ async def test_who_rates_is_not_disturbed(bench: Bench) -> None:
     assert bench.states == [State.READY, State.READY]
     await bench.stage.panel.rate(ANN, trial_id, entries())
     await bench.measuring.start(PLAN)
+    await bench.over()
+
+
+async def test_who_rates_another_pair_in_a_copy_of_the_app_is_not_disturbed(bench: Bench) -> None:
+    unrated_trial(bench.stage.database, pair="a|b", left_model="a", right_model="b")
+    with pytest.raises(PairInUse):
+        await bench.measuring.start(PLAN)
+    assert bench.stage.panel.waits_for is None
+    await bench.measuring.start(PLAN, force=True)
     await bench.over()
 
 

@@ -182,8 +182,8 @@ def test_the_resources_stand_beside_the_articles() -> None:
     assert rows[1:] == [
         ["model size on disk", "1.2 GB", "~1.1 GB"],
         ["peak memory", "1.5 GB", "< 2.1 GB"],
-        ["cold start", "9.87 s", "12 s"],
-        ["warm start", "4.32 s", "–"],
+        ["cold start, once", "9.87 s", "12 s"],
+        ["warm start, once", "4.32 s", "–"],
         ["average CPU use while answering", "93 %", "65 %"],
         ["free disk left (the article: does it fit on the system disk?)", "52.0 GB", "yes"],
         ["precision", "int8", "–"],
@@ -228,7 +228,7 @@ def test_what_was_measured_together_has_tables_of_its_own() -> None:
     rows = table(text, "Resources, with all models running")
     assert rows[0][2] == "Qwen1.5-0.5B-Chat (article, alone)"
     assert ["peak memory", "1.6 GB", "< 2.1 GB"] in rows
-    assert "cold start" not in {row[0] for row in rows}
+    assert "cold start, once" not in {row[0] for row in rows}
     assert table(text, "Seconds for an answer, with all models running")[1][1] == "4 (n 1)"
     assert table(text, "Seconds for an answer, alone")[1][1] == "3 (n 1)"
 
@@ -241,7 +241,11 @@ def test_the_machines_time_versions_and_plan_are_said() -> None:
     head = as_markdown(view()).partition("\n## ")[0]
     for words in (
         *("2026-11-23 12:30 UTC", "Zen 5, 2 usable cores, 8.0 GB of memory", "Linux 6.1"),
-        *("Python 3.11.9, torch 2.13.0", "Ubuntu 20.04, 4 CPU cores, 8 GB", "asked 5 times"),
+        *(
+            "Python 3.11.9, torch 2.13.0",
+            "Ubuntu 20.04, 4 CPU cores, 8 GB",
+            "of each prompt: 5 times",
+        ),
         "State: complete.",
     ):
         assert words in head
@@ -385,3 +389,23 @@ def test_numbers_are_written_with_three_digits_that_count() -> None:
     assert spread_text(Spread.of([1.79, 1.9, 1.8])) == "1.83 ± 0.06 (1.79–1.90, n 3)"
     assert spread_text(Spread.of([12, 13])) == "12.5 ± 0.7 (12.0–13.0, n 2)"
     assert spread_text(Spread.of([12, 12])) == "12 (n 2)"
+
+
+@pytest.mark.parametrize(
+    ("changes", "credible"),
+    [
+        ({}, True),
+        ({"total_s": 0.253}, False),
+        ({"characters": 1, "completion_tokens": 2_000_000_000}, False),
+    ],
+)
+def test_a_burst_or_a_count_that_can_not_be_gives_no_tokens_a_second(
+    changes: dict[str, Any], credible: bool
+) -> None:
+    answer = TimedAnswer(
+        *("tiny-qwen", 1, 1, False),
+        **{"first_token_s": 0.25, "total_s": 0.5, "prompt_tokens": 5}
+        | {"completion_tokens": 11, "characters": 20}
+        | changes,
+    )
+    assert (tokens_per_s(answer) is not None) is credible

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from backends.measurement import Step
-from db import Database, MeasurementState
+from db import Database, DatabaseError, MeasurementState
 from rating.measuring.foreground import measure_to_end, step_text
 from rating.measuring.measurements import Measurements, NotNow
 from tests.rating.conftest import until
@@ -44,6 +44,14 @@ async def test_an_error_in_the_middle_returns_what_was_measured_and_is_logged(
     assert (view.state, view.error) == (MeasurementState.FAILED, "the disk is gone")
     assert view.answers == (ANSWER,)
     assert "the disk is gone" in caplog.text
+
+
+async def test_a_database_that_fails_in_the_middle_costs_only_what_was_not_stored(
+    database: Database,
+) -> None:
+    events = Scripted(ANSWER, DatabaseError("the disk is full"))
+    view = await measure_to_end(Measurements(database), PLAN, events(), silent)
+    assert (view.state, view.answers) == (MeasurementState.FAILED, (ANSWER,))
 
 
 async def test_a_cancelled_measurement_returns_what_was_measured(database: Database) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import update
@@ -301,3 +302,23 @@ async def test_who_has_rated_or_gone_is_not_disturbed(database: Database) -> Non
         session.execute(update(Trial).values(updated_at=long_ago))
         session.execute(update(Answer).values(started_at=long_ago, finished_at=long_ago))
     await Measurements(database).refuse_while_serving()
+
+
+async def test_whether_somebody_measures_can_be_asked_and_keeps_nobody_from_it(
+    database: Database, tmp_path: Path
+) -> None:
+    measurements = Measurements(database)
+    assert not measurements.under_way()
+    link = tmp_path / "link"
+    link.symlink_to(Path(str(database.url.database)).parent, target_is_directory=True)
+    by_link = Database.open(f"sqlite:///{link}/{Path(str(database.url.database)).name}")
+    events = Scripted(STEP, asyncio.Event())
+    running = measurements.run(PLAN, events(), MACHINE)
+    async with aclosing(running):
+        await anext(running)
+        assert Measurements(by_link).under_way()
+        other = Measurements(by_link).run(PLAN, Scripted(STEP)(), MACHINE)
+        with pytest.raises(NotNow):
+            await anext(other)
+    assert not measurements.under_way()
+    by_link.close()

@@ -29,7 +29,10 @@ PROMPTS = Plan(models=()).prompts
 
 def answer(model: str, prompt: int, repeat: int, total_s: float, **more: object) -> TimedAnswer:
     timed = TimedAnswer(
-        model, prompt, repeat, False, total_s / 4, total_s, prompt_tokens=8, completion_tokens=31
+        *(model, prompt, repeat, False, total_s / 4, total_s),
+        prompt_tokens=8,
+        completion_tokens=31,
+        characters=50,
     )
     return replace(timed, **more)  # type: ignore[arg-type]
 
@@ -84,7 +87,7 @@ def test_resources_stand_beside_the_article_s() -> None:
     html = views.results(EN, view())
     table = "tp-resources-alone"
     assert row(html, table, "Peak memory") == ["1.5 GB", "4.6 GB", "&lt; 2.1 GB", "&gt; 6.5 GB"]
-    assert row(html, table, "Cold start") == ["18.3 s", "–", "12 s", "310 s"]
+    assert row(html, table, "Cold start, once") == ["18.3 s", "–", "12 s", "310 s"]
     assert row(html, table, "Average CPU use while answering") == ["87 %", "–", "65 %", "95-100 %"]
     fits = "Free disk left (article: does it fit on the system disk?)"
     assert row(html, table, fits) == ["50.0 GB", "–", "it fits", EN("fits_disk_not")]
