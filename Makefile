@@ -5,6 +5,7 @@
 # make bench-weights  the published pair at full size, random weights: load seconds, memory (not in CI)
 # make bench-precisions  what rounding weights costs: right answers of the built-in pair (not in CI)
 # make bench-peers  decode and first token beside llama.cpp and chatglm.cpp, built here (not in CI)
+# make simulate  whether intervals, tests and plans keep their word, by simulation (not in CI)
 # make crash  kill -9 straight after "saved", 200 times (not in CI)
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -19,7 +20,7 @@ WORKERS ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: run test check fix bench bench-weights bench-precisions bench-peers crash clean
+.PHONY: run test check fix bench bench-weights bench-precisions bench-peers simulate crash clean
 
 run: $(VENV)/.run
 	$(BIN)/python app.py serve $(ARGS)
@@ -48,6 +49,9 @@ bench-precisions: $(VENV)/.dev
 
 bench-peers: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.peers --out build/peers/report $(ARGS)
+
+simulate: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.simulate $(ARGS)
 
 crash: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.crash $(ARGS)

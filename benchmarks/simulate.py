@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import product, repeat
 from typing import Annotated
 
 import numpy as np
@@ -25,7 +25,7 @@ from db import Dimension, Side
 from rating.dimensions import HIGHEST, LOWEST
 from rating.statistics.analysis import dimension_figures
 from rating.statistics.figures import VerdictKind
-from rating.statistics.paired import DIMENSIONS, pair_up
+from rating.statistics.paired import DIMENSIONS, pair_up, prompt_means
 from rating.statistics.planning import POWER, prompts_needed
 
 PROMPTS = (20, 50, 100, 200)
@@ -33,7 +33,7 @@ RATERS = (1, 3, 10)
 MODELS = ("a", "b")
 _UNDECIDED = frozenset({VerdictKind.UNDECIDED, VerdictKind.NO_DATA})
 _BETTER = frozenset({VerdictKind.FIRST_BETTER, VerdictKind.SECOND_BETTER})
-_FULL, _QUICK = 2_000, 100
+_FULL, _QUICK = 1_000, 50
 
 Floats = NDArray[np.float64]
 
@@ -115,7 +115,7 @@ def _rounded(scores: Floats) -> Floats:
 
 
 def true_difference(truth: Truth, better_by: float, mild: Floats) -> float:
-    """Return the mean difference of rounded scores over all prompts there could be, of these raters.
+    """Return the mean difference of rounded scores over all possible prompts, of these raters.
 
     A rounded and clipped score is 1 and one more for each of 1.5 to 4.5 that the unrounded one
     exceeds, which is normal over prompts.
@@ -164,3 +164,118 @@ def run(cell: Cell, seed: int) -> Cell:
     return replace(
         cell, covered=covered, wrongly_better=wrong, decided=tuple(int(n) for n in decided)
     )
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One dimension that differs among four that don't: what the plan is held against.
+
+    Attributes:
+        better_by: How much better the second model is in it, in points before rounding.
+        raters: Of each prompt.
+        planned: What `prompts_needed` says of the true mean and spread.
+        needed: With how many prompts four studies in five decide.
+        pilots: Quartiles of what it says of pilots of 50 prompts.
+    """
+
+    better_by: float
+    raters: int
+    planned: int
+    needed: float
+    pilots: tuple[float, float, float]
+
+
+_STEPS = (0.6, 0.75, 0.9, 1.1, 1.3, 1.6)
+_PILOT = 50
+EFFECTS = tuple(product((0.0, 0.15, 0.3, 0.5, 0.8), (1, 3)))
+
+
+def plan_of(better_by: float, raters: int, studies: int, seed: int) -> Effect:
+    """Return how the plan compares with what studies of several sizes decide."""
+    truth = Truth(better_by=(better_by, 0.0, 0.0, 0.0, 0.0))
+    random = np.random.default_rng([seed, round(100 * better_by), raters])
+    mean, spread = _mean_and_spread(truth, 20_000, raters, random)
+    planned = _plan(mean, spread)
+    sizes = [max(6, round(step * planned)) for step in _STEPS]
+    shares = [
+        run(Cell(truth, size, raters, studies), seed + size).decided[0] / studies for size in sizes
+    ]
+    drawn = [_plan(*_mean_and_spread(truth, _PILOT, raters, random)) for _ in range(studies)]
+    low, middle, high = np.quantile(drawn, (0.25, 0.5, 0.75))
+    return Effect(better_by, raters, planned, _size_at(POWER, sizes, shares), (low, middle, high))
+
+
+def _plan(mean: float, spread: float) -> int:
+    return prompts_needed(mean, spread, undecided=len(DIMENSIONS)) or 100_000
+
+
+def _mean_and_spread(
+    truth: Truth, prompts: int, raters: int, random: np.random.Generator
+) -> tuple[float, float]:
+    trials = pair_up(draw(truth, prompts, raters, random).frame, MODELS)
+    differences = prompt_means(trials, DIMENSIONS[0]).differences
+    return float(differences.mean()), float(differences.std(ddof=1))
+
+
+def _size_at(share: float, sizes: Sequence[int], shares: Sequence[float]) -> float:
+    """Return the size at which a share is reached, between sizes along logs; NaN outside."""
+    rising = np.maximum.accumulate(shares)
+    if not rising[0] < share <= rising[-1]:
+        return math.nan
+    return float(np.exp(np.interp(share, rising, np.log(sizes))))
+
+
+def main(
+    quick: Annotated[bool, typer.Option("--quick", help="few studies: does it run?")] = False,
+    studies: Annotated[int, typer.Option(help="of each size", min=1)] = _FULL,
+    seed: Annotated[int, typer.Option(help="another draws other studies")] = 1,
+    processes: Annotated[int, typer.Option(help="that draw at the same time", min=1)] = 1,
+) -> None:
+    """Draw the studies and print the tables."""
+    studies = _QUICK if quick else studies
+    sizes = list(product(PROMPTS, RATERS))
+    with ProcessPoolExecutor(processes) as pool:
+        cells = [
+            Cell(truth, prompts, raters, studies)
+            for prompts, raters in sizes
+            for truth in (Truth(), AT_THE_CEILING, NO_DIFFERENCE)
+        ]
+        done = list(pool.map(run, cells, range(1_000 * seed, 1_000 * seed + len(cells))))
+        for line in _cells_table(done, studies):
+            typer.echo(line)
+        plans = pool.map(plan_of, *zip(*EFFECTS, strict=True), repeat(studies // 2), repeat(seed))
+        for line in _plans_table(list(plans), studies // 2):
+            typer.echo(line)
+
+
+def _cells_table(cells: Sequence[Cell], studies: int) -> Iterator[str]:
+    margin = 1.96 * math.sqrt(0.05 * 0.95 / studies)
+    yield f"Studies of each kind and size: {studies}. A true 5 % comes out as 5 % ± {margin:.1%}.\n"
+    yield (
+        "| prompts | raters | intervals hold the truth | at the ceiling | without differences "
+        "| any of five wrongly better |"
+    )
+    yield "|---|---|---|---|---|---|"
+    for usual, ceiling, none in zip(cells[::3], cells[1::3], cells[2::3], strict=True):
+        shares = (usual.coverage, ceiling.coverage, none.coverage, none.wrongly_better / studies)
+        numbers = " | ".join(f"{share:.1%}" for share in shares)
+        yield f"| {usual.prompts} | {usual.raters} | {numbers} |"
+
+
+def _plans_table(plans: Sequence[Effect], studies: int) -> Iterator[str]:
+    yield f"\nStudies of each of {len(_STEPS)} sizes: {studies}.\n"
+    yield (
+        "| better by, before rounding | raters | planned | needed | planned / needed "
+        f"| plan from a pilot of {_PILOT}: median (quartiles) |"
+    )
+    yield "|---|---|---|---|---|---|"
+    for plan in plans:
+        low, middle, high = plan.pilots
+        yield (
+            f"| {plan.better_by} | {plan.raters} | {plan.planned} | {plan.needed:.0f} "
+            f"| {plan.planned / plan.needed:.2f} | {middle:.0f} ({low:.0f} to {high:.0f}) |"
+        )
+
+
+if __name__ == "__main__":
+    typer.run(main)

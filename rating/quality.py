@@ -7,6 +7,7 @@ a rating, and nothing is proved by a flag: `docs/statistics.md` says what each r
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -74,7 +75,7 @@ _SURE = 0.05
 _SURE_OF_HABIT = 0.01
 
 
-def flags_of(frame: pd.DataFrame) -> "pd.Series[object]":
+def flags_of(frame: pd.DataFrame) -> "pd.Series[Any]":
     """Return the flags of each trial, a tuple of `Flag`, under the frame's own index.
 
     Args:
@@ -96,7 +97,7 @@ def flags_of(frame: pd.DataFrame) -> "pd.Series[object]":
 
 
 def counted(
-    frame: pd.DataFrame, *, include_flagged: bool, flags: "pd.Series[object] | None" = None
+    frame: pd.DataFrame, *, include_flagged: bool, flags: "pd.Series[Any] | None" = None
 ) -> pd.DataFrame:
     """Return the trials that count: all, or those without a flag.
 
@@ -112,7 +113,7 @@ def counted(
 
 
 def excluded(
-    frame: pd.DataFrame, *, include_flagged: bool, flags: "pd.Series[object] | None" = None
+    frame: pd.DataFrame, *, include_flagged: bool, flags: "pd.Series[Any] | None" = None
 ) -> dict[str, int]:
     """Return how many regular trials `counted` leaves out, by flag; one may have several.
 
@@ -153,30 +154,33 @@ def by_straight_liners(frame: pd.DataFrame) -> Booleans:
     ones, where no difference was found, would make differences look larger.
     """
     regular = frame[frame["kind"] == TrialKind.REGULAR.value]
-    scores = np.hstack([side_scores(regular, side) for side in Side])
-    score = np.where(straight_lined(regular), mean_over(scores), np.nan)
-    data = pd.DataFrame({"rater": regular["rater"].to_numpy(), "score": score})
-    lines = data.dropna().groupby(["rater", "score"]).size().groupby("rater").max()
-    trials = data.groupby("rater").size()
-    straight = data["score"].notna().groupby(data["rater"]).sum()
+    straight = straight_lined(regular)
+    score = mean_over(np.hstack([side_scores(regular, side) for side in Side]))
+    data = pd.DataFrame({"rater": regular["rater"].to_numpy(), "straight": straight})
+    same = data.assign(score=score)[straight].groupby(["rater", "score"]).size()
+    raters = data.groupby("rater")["straight"].agg(["sum", "size"])
+    raters["same"] = same.groupby("rater").max()
+    suspects = raters[
+        (raters["same"] >= FEWEST_STRAIGHT_LINED) & (raters["same"] >= raters["size"] / 2)
+    ]
+    hits, trials = int(straight.sum()), len(regular)
     habit = [
         rater
-        for rater, same in lines.items()
-        if same >= max(FEWEST_STRAIGHT_LINED, trials[rater] / 2)
-        and _more_than_others(rater, straight, trials)
+        for rater, own_hits, own_trials in zip(
+            suspects.index, suspects["sum"], suspects["size"], strict=True
+        )
+        if _more_than_others(own_hits, own_trials, hits - own_hits, trials - own_trials)
     ]
     return np.asarray(frame["rater"].isin(habit), dtype=bool)
 
 
-def _more_than_others(rater: object, hits: "pd.Series[int]", trials: "pd.Series[int]") -> bool:
+def _more_than_others(hits: int, trials: int, other_hits: int, others: int) -> bool:
     from scipy.stats import binomtest  # noqa: PLC0415 -- takes long to import
 
-    others = int(trials.sum() - trials[rater])
     if not others:
         return True
-    usual = (int(hits.sum() - hits[rater]) + 0.5) / (others + 1)
-    found = binomtest(int(hits[rater]), int(trials[rater]), usual, alternative="greater")
-    return bool(found.pvalue < _SURE_OF_HABIT)
+    usual = (other_hits + 0.5) / (others + 1)
+    return bool(binomtest(hits, trials, usual, alternative="greater").pvalue < _SURE_OF_HABIT)
 
 
 def by_inattentive(frame: pd.DataFrame) -> Booleans:

@@ -201,7 +201,7 @@ def _pearson(sums: Floats) -> Floats:
 def _ratio(above: Floats, below: Floats) -> Floats:
     """Return quotients; NaN where there is nothing to divide by."""
     out = np.full(np.shape(above), np.nan)
-    return np.divide(above, below, out=out, where=below != 0)
+    return np.asarray(np.divide(above, below, out=out, where=below != 0), dtype=float)
 
 
 def _centred(scores: Floats) -> Floats:

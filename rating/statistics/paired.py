@@ -106,7 +106,8 @@ def mean_over(scores: Floats) -> Floats:
     known = ~np.isnan(scores)
     count = known.sum(axis=1)
     total = np.where(known, scores, 0.0).sum(axis=1)
-    return np.divide(total, count, out=np.full(len(scores), np.nan), where=count > 0)
+    means = np.divide(total, count, out=np.full(len(scores), np.nan), where=count > 0)
+    return np.asarray(means, dtype=float)
 
 
 def prompt_means(trials: Paired, dimension: Dimension) -> PromptMeans:

@@ -85,7 +85,7 @@ def _connected(trials: pd.DataFrame) -> pd.DataFrame:
     left, right, models = _codes(trials)
     edges = coo_array((np.ones(len(left)), (left, right)), shape=(len(models), len(models)))
     group = connected_components(edges, directed=False)[1][left]
-    return trials[group == np.bincount(group).argmax()]
+    return trials.loc[np.asarray(group == np.bincount(group).argmax())]
 
 
 def _codes(trials: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64], list[str]]:

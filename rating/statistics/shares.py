@@ -45,4 +45,4 @@ def _effective_number(hits: Floats, prompt: Integers) -> float:
     clustered = float(np.square(apart).sum()) * prompts / (prompts - 1)
     design_effect = max(1.0, clustered / (n * share * (1 - share) * n / (n - 1)))
     student = float(stdtrit(n - 1, 0.975) / stdtrit(prompts - 1, 0.975))
-    return max(1.0, n / design_effect * student**2)
+    return max(1.0, float(n / design_effect * student**2))

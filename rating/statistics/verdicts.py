@@ -127,12 +127,13 @@ def p_text(p: float) -> str:
 
 def rounded_up(count: int) -> int:
     """Return a count with two digits that say something, rounded up: 123 is 130."""
-    step = 10 ** max(0, len(str(count)) - 2)
+    step: int = 10 ** max(0, len(str(count)) - 2)
     return math.ceil(count / step) * step
 
 
 def _up(value: float, decimals: int) -> float:
-    return math.ceil(round(value * 10**decimals, 6)) / 10**decimals
+    step = 10.0**-decimals
+    return math.ceil(round(value / step, 6)) * step
 
 
 def _plain(points: float) -> str:
