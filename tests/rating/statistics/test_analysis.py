@@ -80,9 +80,7 @@ def test_what_was_left_out_is_handed_on() -> None:
 def test_of_five_prompts_nothing_is_decided_and_of_ten_clear_ones_everything() -> None:
     five = understanding(frame(*(trial(prompt=f"p{n}", left=1, right=5) for n in range(5))))
     assert (five.interval, five.verdict.kind) == (None, VerdictKind.UNDECIDED)
-    ten = understanding(
-        frame(*(trial(prompt=f"p{n}", left=1 + n % 2, right=5) for n in range(10)))
-    )
+    ten = understanding(frame(*(trial(prompt=f"p{n}", left=1 + n % 2, right=5) for n in range(10))))
     assert ten.verdict.kind is VerdictKind.SECOND_BETTER
     assert ten.p == pytest.approx(2 / 2**10)
     assert ten.p_holm == pytest.approx(5 * 2 / 2**10)
@@ -135,9 +133,7 @@ def test_the_same_ratings_twice_make_nothing_surer_but_new_prompts_do() -> None:
     again = understanding(pd.concat([ratings, ratings.assign(trial=ratings["trial"] + "again")]))
     assert (again.interval, again.p, again.n_prompts) == (once.interval, once.p, 20)
     assert again.n_ratings == 2 * once.n_ratings
-    new = understanding(
-        pd.concat([ratings, ratings.assign(prompt=ratings["prompt"] + "new")])
-    )
+    new = understanding(pd.concat([ratings, ratings.assign(prompt=ratings["prompt"] + "new")]))
     assert once.interval is not None
     assert new.interval is not None
     assert new.interval.high - new.interval.low == pytest.approx(
