@@ -89,11 +89,12 @@ def flags_of(frame: pd.DataFrame) -> "pd.Series[Any]":
         Flag.CONTRADICTED: contradicted,
     }
     found = {flag: rule(frame) for flag, rule in rules.items()}
-    flags = np.empty(len(frame), dtype=object)
-    flags[:] = [()] * len(frame)
-    for row in np.flatnonzero(np.any(list(found.values()), axis=0)):
-        flags[row] = tuple(flag for flag, hit in found.items() if hit[row])
-    return pd.Series(flags, index=frame.index, dtype=object)
+    which = sum(hit * 2**place for place, hit in enumerate(found.values()))
+    named = [
+        tuple(flag for place, flag in enumerate(found) if which >> place & 1)
+        for which in range(2 ** len(found))
+    ]
+    return pd.Series([named[each] for each in which], index=frame.index, dtype=object)
 
 
 def counted(

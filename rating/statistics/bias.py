@@ -81,12 +81,11 @@ def order(frame: pd.DataFrame, trials: Paired) -> Estimate | None:
     The slope of a trial's mean score on its place among the rater's, 0 to 1, within raters.
     """
     score = mean_over(np.hstack([trials.first, trials.second]))
-    data = pd.DataFrame({"rater": frame["rater"].to_numpy(), "score": score})
-    data["when"] = frame["rated_at"].to_numpy()
+    data = frame[["rater", "rated_at"]].assign(score=score)
     grouped = data.groupby("rater")
     size = grouped["score"].transform("size").to_numpy()
     known = ~np.isnan(score) & (size > 1)
-    place = (grouped["when"].rank(method="first").to_numpy() - 1) / np.maximum(size - 1, 1)
+    place = (grouped["rated_at"].rank(method="first").to_numpy() - 1) / np.maximum(size - 1, 1)
     if not known.any():
         return None
     inside = data[known].assign(place=place[known])
@@ -104,8 +103,8 @@ def halo(trials: Paired) -> Estimate | None:
     scores = np.vstack([_centred(trials.first), _centred(trials.second)])
     prompt = np.tile(trials.prompt, 2)
     pairs = combinations(range(len(DIMENSIONS)), 2)
-    terms = np.hstack([_products(scores[:, i], scores[:, j]) for i, j in pairs])
-    sums = sums_by_prompt(prompt, trials.n_prompts, terms)
+    terms = (_products(scores[:, i], scores[:, j]) for i, j in pairs)
+    sums = np.hstack([sums_by_prompt(prompt, trials.n_prompts, each) for each in terms])
 
     def statistic(sums: Floats) -> Floats:
         each = _pearson(sums.reshape(len(sums), -1, 6))

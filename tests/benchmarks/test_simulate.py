@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from benchmarks import simulate
@@ -18,7 +19,7 @@ def test_scores_are_whole_from_1_to_5_and_only_memory_may_not_apply() -> None:
     trials = pair_up(draw(Truth(), 200, 3, np.random.default_rng(2)).frame, simulate.MODELS)
     known = trials.first[~np.isnan(trials.first)]
     assert set(known) == {1, 2, 3, 4, 5}
-    missing = np.isnan(trials.first).any(axis=0)
+    missing = list(np.isnan(trials.first).any(axis=0))
     assert [key.value for key, any_ in zip(DIMENSIONS, missing, strict=True) if any_] == ["memory"]
 
 
@@ -40,7 +41,7 @@ def test_the_command_prints_both_tables(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(simulate, "PROMPTS", (8,))
     monkeypatch.setattr(simulate, "RATERS", (1,))
     monkeypatch.setattr(simulate, "EFFECTS", ((0.8, 1),))
-    app = simulate.typer.Typer()
+    app = typer.Typer()
     app.command()(simulate.main)
     done = CliRunner().invoke(app, ["--studies", "4"], catch_exceptions=False)
     assert done.exit_code == 0

@@ -51,9 +51,7 @@ def test_an_interval_that_leaves_half_a_point_open_is_not() -> None:
     assert open_above.kind is open_below.kind is VerdictKind.UNDECIDED
 
 
-def test_equal_scores_are_no_difference_only_from_twenty_prompts_on_and_never_exactly_none() -> (
-    None
-):
+def test_equal_scores_prove_from_twenty_prompts_on_that_there_is_little_never_nothing() -> None:
     assert verdict(np.zeros(19)).kind is VerdictKind.UNDECIDED
     found = verdict(np.zeros(20))
     assert found.kind is VerdictKind.NO_DIFFERENCE

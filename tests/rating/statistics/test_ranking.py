@@ -43,7 +43,11 @@ def test_two_models_are_a_pair_and_no_ranking() -> None:
 def test_strengths_are_those_of_a_logistic_regression() -> None:
     """Held against statsmodels, the imaginary tie of each model given as two half trials."""
     found = ranked(*three(24))
-    games = [("a", "b", 18, 6), ("b", "c", 16, 8), ("a", "c", 20, 4)]
+    games: list[tuple[str, str | None, float, float]] = [
+        ("a", "b", 18, 6),
+        ("b", "c", 16, 8),
+        ("a", "c", 20, 4),
+    ]
     games += [(model, None, 0.5, 0.5) for model in "abc"]
     rows, wins = [], []
     for one, other, ahead, behind in games:
