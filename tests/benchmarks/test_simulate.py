@@ -19,7 +19,7 @@ def test_scores_are_whole_from_1_to_5_and_only_memory_may_not_apply() -> None:
     trials = pair_up(draw(Truth(), 200, 3, np.random.default_rng(2)).frame, simulate.MODELS)
     known = trials.first[~np.isnan(trials.first)]
     assert set(known) == {1, 2, 3, 4, 5}
-    missing = list(np.isnan(trials.first).any(axis=0))
+    missing = [bool(np.isnan(column).any()) for column in trials.first.T]
     assert [key.value for key, any_ in zip(DIMENSIONS, missing, strict=True) if any_] == ["memory"]
 
 
