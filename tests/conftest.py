@@ -1,7 +1,12 @@
-"""How tests are shared out among workers."""
+"""What holds for all tests: how they are shared out among workers, and that none is timed."""
 
 import pytest
+from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
+
+# Machines are noisy, and a test that is too slow once proves nothing.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 _BROWSER = "tests/e2e/"
 

@@ -195,7 +195,7 @@ TEXTS = st.lists(FRAGMENTS, max_size=12).map("".join)
 
 @given(text=TEXTS, cuts=st.lists(st.integers(0, 200), max_size=30))
 @example(text="bcd abx", cuts=[3, 6])
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 def test_what_is_shown_never_depends_on_where_the_pieces_were_cut(
     text: str, cuts: list[int]
 ) -> None:
@@ -207,7 +207,7 @@ def test_what_is_shown_never_depends_on_where_the_pieces_were_cut(
 
 
 @given(pieces=st.lists(st.text(max_size=8), max_size=8), names=st.lists(st.text(max_size=5)))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_nothing_is_lost_and_nothing_added_where_nothing_is_masked(
     pieces: list[str], names: list[str]
 ) -> None:
@@ -217,7 +217,7 @@ def test_nothing_is_lost_and_nothing_added_where_nothing_is_masked(
 
 
 @given(before=TEXTS, name=st.sampled_from(NAMES), after=TEXTS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_name_between_marks_is_masked_whatever_stands_around(
     before: str, name: str, after: str
 ) -> None:
@@ -413,7 +413,7 @@ SPEAKERS = st.builds(
     speakers=st.lists(SPEAKERS, min_size=1, max_size=2, unique=True),
     reference=st.none() | st.builds(Pace, st.floats(0.0, 10.0), st.floats(0.5, 500.0)),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_every_moment_keeps_the_rules_whatever_the_models_do(
     speakers: list[Speaker], reference: Pace | None
 ) -> None:

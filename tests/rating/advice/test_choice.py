@@ -361,7 +361,7 @@ def test_the_scatter_has_a_point_for_each_model_with_answers_and_ratings() -> No
 
 amounts = st.sampled_from([0.5, 0.9, 1.0, 1.02, 1.1, 2.0, 3.0])
 maybe = st.none() | amounts
-unhurried = settings(deadline=None, max_examples=50)
+unhurried = settings(max_examples=50)
 limits = st.builds(
     Limits,
     memory_bytes=maybe.map(lambda gb: gb and gb * 1e9),

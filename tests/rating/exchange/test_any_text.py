@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from io import BytesIO
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from db import Dimension, Language, Preference, Side, TrialState
@@ -43,7 +43,6 @@ def trials(draw: st.DrawFn) -> TrialRecord:
 
 
 @given(trials())
-@settings(deadline=None)
 def test_the_long_form_keeps_every_text(record: TrialRecord) -> None:
     out = BytesIO()
     csv_writing.write([record], out)
@@ -54,7 +53,6 @@ def test_the_long_form_keeps_every_text(record: TrialRecord) -> None:
 
 
 @given(trials())
-@settings(deadline=None)
 def test_json_lines_keep_all(record: TrialRecord) -> None:
     out = BytesIO()
     json_lines.write([record], out)

@@ -88,7 +88,7 @@ def test_of_five_prompts_nothing_is_decided_and_of_ten_clear_ones_everything() -
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 def test_on_which_side_a_model_was_changes_nothing(seed: int) -> None:
     ratings = drawn(12, 2, seed)
     here, there = figures(ratings), figures(swapped(ratings))
@@ -102,7 +102,7 @@ def test_on_which_side_a_model_was_changes_nothing(seed: int) -> None:
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 def test_with_the_models_names_exchanged_every_difference_is_its_negative(seed: int) -> None:
     ratings = drawn(12, 2, seed)
     here, there = figures(ratings), figures(renamed(ratings))

@@ -49,14 +49,14 @@ def test_quantiles_further_out_than_2_5_percent_are_taken_as_hesterberg_has_them
 
 
 @given(values)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_seen_from_the_other_model_it_is_the_mirror_image(data: list[float]) -> None:
     here, there = interval(data), interval([-value for value in data])
     assert (there.low, there.high) == pytest.approx((-here.high, -here.low), abs=1e-9)
 
 
 @given(values, st.randoms())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_the_order_of_prompts_changes_nothing(data: list[float], random: object) -> None:
     shuffled = list(data)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
@@ -64,7 +64,7 @@ def test_the_order_of_prompts_changes_nothing(data: list[float], random: object)
 
 
 @given(values)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_it_holds_the_mean(data: list[float]) -> None:
     found = interval(data)
     assert found.low - 1e-5 <= np.mean(data) <= found.high + 1e-5

@@ -47,7 +47,7 @@ def p_of_all_signs(differences: list[float]) -> float:
 
 
 @given(with_ties)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_small_samples_have_the_p_of_all_signs(differences: list[float]) -> None:
     if any(differences):
         assert found(differences).p == pytest.approx(p_of_all_signs(differences))
@@ -77,7 +77,7 @@ def test_the_exact_p_hands_over_to_the_normal_one_without_a_jump() -> None:
 
 
 @given(with_ties)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_seen_from_the_other_model_only_the_effect_turns_round(differences: list[float]) -> None:
     here, there = found(differences), found([-each for each in differences])
     assert there.p == pytest.approx(here.p)
