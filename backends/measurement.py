@@ -89,6 +89,8 @@ class Resources:
         cold_start_s: From the start of the process to the first token, files not in memory.
         warm_start_s: The same at once again.
         cpu_share: Of all usable cores while it answered, 0 to 1.
+        others_share: Of all usable cores while it answered, taken by other programs; None also
+            together with the other models, which would be some.
         disk_free_bytes: Left on the disk that holds the weights.
         error: Why something is missing; "" where nothing is.
     """
@@ -104,6 +106,7 @@ class Resources:
     cold_start_s: float | None = None
     warm_start_s: float | None = None
     cpu_share: float | None = None
+    others_share: float | None = None
     disk_free_bytes: int | None = None
     error: str = ""
 

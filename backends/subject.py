@@ -28,6 +28,7 @@ from backends.client import (
 from backends.cores import threads_per_server, usable_cores
 from backends.measurement import Plan, Resources, TimedAnswer
 from backends.meter import Meter, ProcessGone, Reading, cpu_share
+from backends.other_load import busy_s, share_of_others
 from backends.page_cache import StillCached
 from backends.single import (
     Failure,
@@ -70,6 +71,7 @@ class Subject:
         self._cold_start_s: float | None = None
         self._warm_start_s: float | None = None
         self._shares: list[tuple[float, float]] = []
+        self._others_s = self._watched_s = 0.0
         self._asked = 0
         self._refusals: list[str] = []
         self._notes: list[str] = []
@@ -155,14 +157,14 @@ class Subject:
         answer = TimedAnswer(self.model.key, prompt, repeat, self._together)
         sampling = replace(self.model.defaults, seed=repeat)
         self._asked += 1
-        before = self._read()
+        before, busy_before_s = self._read(), busy_s()
         try:
             async with asyncio.timeout(self._plan.patience_s):
                 finish, characters = await self._answer(self._plan.prompts[prompt - 1], sampling)
         except (TimeoutError, BackendError) as error:
             self._refusals.append(await self._reason(error))
             return replace(answer, error=self._refusals[-1])
-        self._note_share(before, self._read())
+        self._note_share(before, self._read(), busy_s() - busy_before_s)
         if finish.first_token_s is None:
             self._refusals.append("The answer was empty.")
             return replace(answer, error=self._refusals[-1])
@@ -190,6 +192,7 @@ class Subject:
             cold_start_s=self._cold_start_s,
             warm_start_s=self._warm_start_s,
             cpu_share=self._cpu_share(),
+            others_share=self._others_share(),
             disk_free_bytes=_disk_free_bytes(model) if local else None,
             error=" ".join(self._reasons()),
         )
@@ -267,10 +270,12 @@ class Subject:
         self._peak_bytes = reading.peak_bytes
         return reading
 
-    def _note_share(self, before: Reading | None, after: Reading | None) -> None:
+    def _note_share(self, before: Reading | None, after: Reading | None, busy_s: float) -> None:
         if before is not None and after is not None:
-            share = cpu_share(before, after, usable_cores())
-            self._shares.append((after.at_s - before.at_s, share))
+            share, took_s = cpu_share(before, after, usable_cores()), after.at_s - before.at_s
+            self._shares.append((took_s, share))
+            self._others_s += busy_s - (after.cpu_s - before.cpu_s)
+            self._watched_s += took_s
 
     def _cpu_share(self) -> float | None:
         """Return the mean of the answers' shares, by the time that each took."""
@@ -278,6 +283,12 @@ class Subject:
         if not total_s:
             return None
         return sum(took_s * share for took_s, share in self._shares) / total_s
+
+    def _others_share(self) -> float | None:
+        """Return what other programs took while it answered, summed up before it is cut at 0."""
+        if self._together or not self._watched_s:
+            return None
+        return share_of_others(self._others_s, self._watched_s)
 
 
 def _backend(model: Model, plan: Plan, settings: ServerSettings) -> Backend:

@@ -62,6 +62,7 @@ class MeasuredModel(Base):
         CheckConstraint("cold_start_s >= 0", name="cold_start_s"),
         CheckConstraint("warm_start_s >= 0", name="warm_start_s"),
         CheckConstraint("cpu_share >= 0", name="cpu_share"),
+        CheckConstraint("others_share >= 0", name="others_share"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -77,6 +78,7 @@ class MeasuredModel(Base):
     cold_start_s: Mapped[float | None]
     warm_start_s: Mapped[float | None]
     cpu_share: Mapped[float | None]
+    others_share: Mapped[float | None]
     disk_free_bytes: Mapped[int | None] = mapped_column(BigInteger)
     error: Mapped[str] = mapped_column(default="")
 

@@ -40,6 +40,10 @@ GROUNDS: Mapping[Ground, tuple[Dimension, ...]] = {
 """Chosen ahead, not by what came out: a conversation, and language with complex tasks."""
 
 
+_QUIET_SHARE = 0.1
+"""Of all cores: so much the system and the page that shows the progress take at times."""
+
+
 @dataclass(frozen=True)
 class Spread:
     """A figure that was measured `n` times; `sd` is None where it was once."""
@@ -86,6 +90,7 @@ class Candidate:
         size_bytes: Of its files.
         cold_start_s: From the start of its process to the first token, files not in memory.
         warm_start_s: The same at once again.
+        others_share: Of all cores, taken by other programs while it was measured.
         first_token_s: By run, of the answers that came.
         answer_s: By run, of the answers that came, from the request to the end.
         n_failed: Answers that did not come.
@@ -104,6 +109,7 @@ class Candidate:
     size_bytes: int | None = None
     cold_start_s: float | None = None
     warm_start_s: float | None = None
+    others_share: float | None = None
     first_token_s: Mapping[Run, float] = field(default_factory=dict)
     answer_s: Mapping[Run, float] = field(default_factory=dict)
     n_failed: int = 0
@@ -116,6 +122,11 @@ class Candidate:
     def failed(self) -> bool:
         """Whether it was asked, or started, and never answered."""
         return not self.answer_s and bool(self.error or self.n_failed)
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether other programs took so much while it was measured that its times are too long."""
+        return (self.others_share or 0.0) > _QUIET_SHARE
 
     @property
     def rated_otherwise(self) -> bool:
@@ -177,6 +188,7 @@ def _candidate(
         size_bytes=None if taken.remote else taken.size_bytes,
         cold_start_s=taken.cold_start_s,
         warm_start_s=taken.warm_start_s,
+        others_share=taken.others_share,
         first_token_s={
             (a.prompt, a.repeat): a.first_token_s for a in came if a.first_token_s is not None
         },

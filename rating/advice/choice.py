@@ -333,6 +333,8 @@ def _caveats(candidate: Candidate) -> Iterator[Reason]:
         yield Reason.of("some_failed", model=key, failed=candidate.n_failed, asked=asked)
     if candidate.error and not candidate.failed:
         yield Reason.of("partly", model=key, error=candidate.error)
+    if candidate.disturbed:
+        yield Reason.of("disturbed", model=key, taken_share=candidate.others_share or 0.0)
     if candidate.rated_otherwise:
         yield Reason.of("rated_otherwise", model=key)
     if candidate.builtin:

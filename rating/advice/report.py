@@ -173,6 +173,7 @@ def _plain(candidate: Candidate) -> dict[str, Any]:
         "size_bytes": candidate.size_bytes,
         "cold_start_s": candidate.cold_start_s,
         "warm_start_s": candidate.warm_start_s,
+        "others_share": candidate.others_share,
         "first_token_s": first and asdict(first),
         "answer_s": answer and asdict(answer),
         "n_failed": candidate.n_failed,

@@ -160,7 +160,13 @@ def _less(one: Candidate, other: Candidate, figure: Figure) -> tuple[str | None,
 
 
 def _surely_less(one: Candidate, other: Candidate, figure: Figure) -> bool:
-    """Whether `one` takes less by more than a meter's error or the chance of one run."""
+    """Whether `one` takes less by more than a meter's error or the chance of one run.
+
+    Times of a machine that was busy with other things decide nothing.
+    """
+    timed = figure not in (Figure.MEMORY, Figure.SIZE)
+    if timed and (one.disturbed or other.disturbed):
+        return False
     match figure:
         case Figure.MEMORY:
             return _clearly_below(one.peak_bytes, other.peak_bytes, METER_SHARE)

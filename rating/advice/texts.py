@@ -140,6 +140,12 @@ SENTENCES: Mapping[str, Text] = MappingProxyType(
             "{model} 被评分时的版本或精度与测量时不同。",
             "{model} was rated in another revision or precision than it was measured in.",
         ),
+        "disturbed": (
+            "测量 {model} 时，其他程序占用了全部核心的 {taken}：它的用时偏长，不作依据。"
+            "请在空闲的机器上重测。",
+            "Other programs took {taken} of all cores while {model} was measured: its times are "
+            "too long and decide nothing. Measure again on an idle machine.",
+        ),
         "better_but_out": (
             "{model} 不合格，但评分高于 {other}：若能放宽限制或换更强的机器，质量会更好。",
             "{model} is out, but is scored higher than {other}: looser limits or a stronger "

@@ -188,6 +188,7 @@ _RESOURCE_ROWS: tuple[tuple[str, str, Callable[[Resources], str]], ...] = (
     ("cold start, once", "cold_start_s", lambda one: _seconds(one.cold_start_s)),
     ("warm start, once", "", lambda one: _seconds(one.warm_start_s)),
     ("average CPU use while answering", "cpu_share", lambda one: _share(one.cpu_share)),
+    ("other programs meanwhile, of all cores", "", lambda one: _share(one.others_share)),
     (
         "free disk left (the article: does it fit on the system disk?)",
         "fits_on_disk",

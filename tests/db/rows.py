@@ -145,6 +145,7 @@ def measured_model(**changes: Any) -> MeasuredModel:
         "cold_start_s": 2.5,
         "warm_start_s": 1.5,
         "cpu_share": 0.5,
+        "others_share": 0.05,
         "disk_free_bytes": 2**40,
     }
     return _row(MeasuredModel, values, changes)

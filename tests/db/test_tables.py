@@ -68,6 +68,7 @@ BROKEN: dict[str, Make] = {
     "ck_measured_models_cold_start_s": lambda: rows.measured_model(cold_start_s=-0.1),
     "ck_measured_models_warm_start_s": lambda: rows.measured_model(warm_start_s=-0.1),
     "ck_measured_models_cpu_share": lambda: rows.measured_model(cpu_share=-0.1),
+    "ck_measured_models_others_share": lambda: rows.measured_model(others_share=-0.1),
     "ck_measured_answers_prompt": lambda: rows.measured_answer(prompt=0),
     "ck_measured_answers_repeat": lambda: rows.measured_answer(repeat=0),
     "ck_measured_answers_first_token_s": lambda: rows.measured_answer(first_token_s=-0.1),

@@ -309,6 +309,11 @@ _RESOURCE_ROWS: tuple[tuple[str, str, Callable[[Texts, Resources], str]], ...] =
         "cpu_share",
         lambda _, one: "" if one.cpu_share is None else _percent(one.cpu_share),
     ),
+    (
+        "others_use",
+        "",
+        lambda _, one: "" if one.others_share is None else _percent(one.others_share),
+    ),
     ("disk_left", "fits_on_disk", lambda _, one: _amount(one.disk_free_bytes)),
     ("precision", "", lambda _, one: one.precision),
     ("threads_used", "", lambda _, one: "" if one.threads is None else str(one.threads)),

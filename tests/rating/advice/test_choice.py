@@ -327,6 +327,15 @@ def test_built_in_models_are_called_no_measure_of_real_ones() -> None:
     assert reason(advice, "builtin").details == {"model": "tiny-qwen"}
 
 
+def test_times_of_a_busy_machine_decide_nothing_and_that_is_said() -> None:
+    quick, slow = candidate("a", answer_s=2.0, first_s=0.5), candidate("b")
+    assert advise([quick, slow]).choice == "a"
+    busy = advise([quick, replace(slow, others_share=0.3)])
+    assert busy.choice is None
+    assert "disturbed" in codes(busy)
+    assert advise([quick, replace(slow, others_share=0.05)]).choice == "a"
+
+
 def test_ratings_of_another_precision_are_said_to_be_that() -> None:
     same = candidate("alpha", precision="int8", rated_as=frozenset({("1", "int8")}))
     other = candidate("beta", precision="int8", rated_as=frozenset({("1", "float32")}))

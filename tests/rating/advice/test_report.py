@@ -2,6 +2,7 @@ import json
 import re
 import string
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -39,6 +40,7 @@ def every_advice() -> list[Advice]:
         advise([small, Candidate("dead", error="x"), Candidate("later")]),
         advise([small, large]),
         advise([small, small_twin(small)]),
+        advise([small, replace(large, others_share=0.4)]),
         advise(better),
         advise(better, Limits(memory_bytes=4e9)),
         advise(better, Limits(memory_bytes=1e6)),

@@ -238,6 +238,7 @@ def test_the_built_in_pair_is_measured_as_the_article_did(url: str, tmp_path: Pa
         assert one["cold_start_s"] > 0
         assert one["warm_start_s"] > 0
         assert 0 < one["cpu_share"] <= 1.05
+        assert 0 <= one["others_share"] <= 1.05
         assert one["threads"] >= 1
         assert one["precision"]
     answers = [(one["model_key"], one["together"], one["error"]) for one in data["answers"]]
