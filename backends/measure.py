@@ -27,7 +27,7 @@ from backends.measurement import Event, Plan, Step
 from backends.single import Failure, ServerSettings, check_memory
 from backends.subject import Subject
 
-__all__ = ["ServerSettings", "measure"]
+__all__ = ["ServerSettings", "measure", "planned_steps"]
 
 
 async def measure(plan: Plan, settings: ServerSettings) -> AsyncGenerator[Event, None]:
@@ -63,6 +63,11 @@ def _check(plan: Plan) -> None:
     keys = [model.key for model in plan.models]
     if len(set(keys)) < len(keys):
         raise ValueError(f"A model is measured once, but {', '.join(keys)} are given.")
+
+
+def planned_steps(plan: Plan) -> list[Step]:
+    """Return all steps of `plan`, in their order; where a model fails, some of its are left out."""
+    return list(itertools.chain.from_iterable(_steps(plan)))
 
 
 def _steps(plan: Plan) -> list[list[Step]]:

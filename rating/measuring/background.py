@@ -16,9 +16,11 @@ from dataclasses import dataclass, replace
 
 from backends.lineup import Lineup
 from backends.machine import this_machine
+from backends.measure import planned_steps
 from backends.measurement import Event, Plan, Step
 from rating.errors import PairInUse, WrongState
 from rating.measuring.measurements import Measurements, NotNow
+from rating.measuring.time_left import TimeLeft
 from rating.session import IN_USE_MIN, Panel
 
 logger = logging.getLogger(__name__)
@@ -34,8 +36,8 @@ class Progress:
     Attributes:
         measurement_id: "" until it is stored.
         step: What is done now; None while the panel's own models are being stopped.
-        left_s: How long it takes yet if the steps to come are like those so far; None before one
-            is done.
+        left_s: How long it takes yet if the steps to come are like those so far; None before
+            anything was answered.
         stopping: Whether somebody has asked it to end.
     """
 
@@ -135,13 +137,13 @@ class Measuring:
 
     async def _follow(self, plan: Plan) -> None:
         machine = await asyncio.to_thread(this_machine)
-        began_s = time.monotonic()
+        left = TimeLeft(planned_steps(plan))
         async with aclosing(self.measurements.run(plan, self._measure(plan), machine)) as found:
             async for one in found:
                 assert self._progress is not None  # as long as this runs
                 if isinstance(one, Step):
-                    left_s = _left_s(one, time.monotonic() - began_s)
-                    self._progress = replace(self._progress, step=one, left_s=left_s)
+                    left.begins(one, time.monotonic())
+                    self._progress = replace(self._progress, step=one, left_s=left.seconds())
                 else:
                     self._progress = replace(self._progress, measurement_id=one)
 
@@ -152,8 +154,3 @@ class Measuring:
         elif error is not None:
             self._trouble = "measure_broken"
             logger.error("the measurement failed", exc_info=error)
-
-
-def _left_s(step: Step, elapsed_s: float) -> float | None:
-    done = step.number - 1
-    return elapsed_s / done * (step.count - done) if done > 0 else None

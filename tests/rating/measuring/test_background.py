@@ -96,7 +96,8 @@ def _server(model: Model) -> ModelServer:
 
 
 def waiting(go_on: asyncio.Event) -> Script:
-    return (Step(1, 3, "prepare", "tiny-qwen"), Step(2, 3, "answer", "tiny-qwen"), ANSWER, go_on)
+    """With an answer that is stored when the second step begins, and then a wait."""
+    return (Step(1, 3, "answer", "tiny-qwen"), ANSWER, Step(2, 3, "answer", "tiny-qwen"), go_on)
 
 
 async def refusal(attempt: object) -> str:
@@ -137,7 +138,7 @@ async def test_while_it_runs_nothing_is_begun_or_asked_and_the_models_are_stoppe
     assert (view.state, view.answers) == (MeasurementState.DONE, (ANSWER,))
 
 
-async def test_before_a_step_is_done_nobody_is_told_how_long_it_takes(bench: Bench) -> None:
+async def test_before_anything_is_answered_nobody_is_told_how_long_it_takes(bench: Bench) -> None:
     go_on = asyncio.Event()
     bench.measured.script = (Step(1, 3, "prepare", "tiny-qwen"), go_on)
     await bench.measuring.start(PLAN)
