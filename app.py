@@ -35,7 +35,7 @@ from ui.command_line.exchange import export, import_
 from ui.command_line.generate import generate
 from ui.command_line.measure import measure
 from ui.command_line.options import DatabaseUrl, give_up, load_settings, option
-from ui.command_line.ratings import summary
+from ui.command_line.ratings import report, summary
 from ui.command_line.served import Served, served_by
 from ui.command_line.settings import Settings
 
@@ -115,7 +115,7 @@ def serve(
         database.close()
 
 
-for _command in (summary, export, import_, measure, generate, migrate, empty_cache):
+for _command in (summary, report, export, import_, measure, generate, migrate, empty_cache):
     cli.command(_command.__name__.rstrip("_").replace("_", "-"))(_command)
 
 

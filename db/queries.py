@@ -4,11 +4,11 @@ They load and count; which rows are written, and when a trial may change its sta
 `rating`. Rows come back with everything a view of them needs, since nothing loads lazily later.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Select, func, or_, select
+from sqlalchemy import ColumnElement, Select, exists, func, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, selectinload
 
@@ -18,6 +18,7 @@ from db.measurement_tables import (
     Measurement,
     MeasurementState,
 )
+from db.session_tables import Assignment
 from db.tables import (
     Answer,
     FinishReason,
@@ -30,19 +31,27 @@ from db.tables import (
 )
 
 _UNRATED = (TrialState.ANSWERING, TrialState.RATEABLE)
-_FINAL = (TrialState.RATED, TrialState.REVEALED)
+FINAL = (TrialState.RATED, TrialState.REVEALED)
+"""The states of a trial that is rated."""
+
 _NEWEST_FIRST = (Measurement.started_at.desc(), Measurement.id)
 
 
 @dataclass(frozen=True)
 class Filters:
-    """Which rated trials are meant; None is no limit. `until` is exclusive."""
+    """Which rated trials are meant; None is no limit. `until` is exclusive.
+
+    `session` is a rating session's id; trials of `hidden_sessions` are left out, whatever else is
+    asked for.
+    """
 
     pair: str | None = None
     blind: bool | None = None
     language: Language | None = None
     since: datetime | None = None
     until: datetime | None = None
+    session: str | None = None
+    hidden_sessions: frozenset[str] = frozenset()
 
 
 def ensure_rater(session: Session, rater_id: str, language: Language) -> Rater:
@@ -85,7 +94,7 @@ def latest_trial(session: Session, rater_id: str, *, for_update: bool = False) -
 def count_rated(session: Session, rater_id: str, pair: str) -> int:
     """Return how many trials of `pair` the rater has rated."""
     query = select(func.count()).where(
-        Trial.rater_id == rater_id, Trial.pair == pair, Trial.state.in_(_FINAL)
+        Trial.rater_id == rater_id, Trial.pair == pair, Trial.state.in_(FINAL)
     )
     return session.scalar(query) or 0
 
@@ -137,27 +146,51 @@ def rated_trials(session: Session, filters: Filters) -> list[Trial]:
     query = (
         _whole_trials()
         .join(Trial.rating)
-        .where(Trial.state.in_(_FINAL))
+        .where(*fitting(filters))
         .order_by(Rating.rated_at.desc(), Rating.id.desc())
     )
-    if filters.pair is not None:
-        query = query.where(Trial.pair == filters.pair)
-    if filters.blind is not None:
-        query = query.where(Trial.blind == filters.blind)
-    if filters.language is not None:
-        query = query.where(Trial.language == filters.language)
-    if filters.since is not None:
-        query = query.where(Rating.rated_at >= filters.since)
-    if filters.until is not None:
-        query = query.where(Rating.rated_at < filters.until)
     return list(session.scalars(query))
 
 
-def rated_pairs(session: Session) -> list[str]:
-    """Return the pairs that have ratings, most ratings first."""
+def trials_with(session: Session, trial_ids: Sequence[str]) -> list[Trial]:
+    """Return the trials of these ids, in their order, with turns, answers and rating."""
+    found = {t.id: t for t in session.scalars(_whole_trials().where(Trial.id.in_(trial_ids)))}
+    return [found[trial_id] for trial_id in trial_ids if trial_id in found]
+
+
+def fitting(filters: Filters) -> list[ColumnElement[bool]]:
+    """Return what holds of the rated trials that fit, where `Trial` and `Rating` are joined."""
+    wanted: list[ColumnElement[bool]] = [Trial.state.in_(FINAL)]
+    if filters.pair is not None:
+        wanted.append(Trial.pair == filters.pair)
+    if filters.blind is not None:
+        wanted.append(Trial.blind == filters.blind)
+    if filters.language is not None:
+        wanted.append(Trial.language == filters.language)
+    if filters.since is not None:
+        wanted.append(Rating.rated_at >= filters.since)
+    if filters.until is not None:
+        wanted.append(Rating.rated_at < filters.until)
+    if filters.session is not None:
+        wanted.append(_is_of({filters.session}))
+    if filters.hidden_sessions:
+        wanted.append(~_is_of(filters.hidden_sessions))
+    return wanted
+
+
+def _is_of(sessions: Collection[str]) -> ColumnElement[bool]:
+    """Whether a trial was given out by one of these rating sessions."""
+    return exists().where(
+        Assignment.trial_id == Trial.id, Assignment.session_id.in_(sorted(sessions))
+    )
+
+
+def rated_pairs(session: Session, filters: Filters) -> list[str]:
+    """Return the pairs that have ratings that fit, most ratings first."""
     query = (
         select(Trial.pair)
-        .where(Trial.state.in_(_FINAL))
+        .join(Trial.rating)
+        .where(*fitting(filters))
         .group_by(Trial.pair)
         .order_by(func.count().desc(), Trial.pair)
     )

@@ -1,52 +1,38 @@
-"""What the ratings say: rated trials as pandas frames, figures by pair, as JSON and Markdown.
+"""What the ratings say: which rated trials count, the figures of each pair, and the same as JSON.
 
 Pairs are kept apart always, so the ratings of the built-in models never mix with others; blind and
-open ratings too. The
-figures themselves are `statistics`'s, pages and charts are `ui`'s.
+open ratings too. Attention trials and repeats count only as signs of how carefully somebody rates.
+The figures themselves are `statistics`'s, words around them `summary_markdown`'s, pages `ui`'s.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pandas as pd
 
 from backends.catalog import MODELS
-from db import Database, Dimension, Language, Trial, queries
+from db import Database, Dimension, Language, TrialKind
 from db.queries import Filters
 from rating import article
-from rating.dimensions import WORDINGS
 from rating.errors import BadFilter
-from rating.statistics.descriptive import (
+from rating.frames import fitting, ratings_frame
+from rating.quality import counted, excluded, flags_of
+from rating.statistics.analysis import analyse
+from rating.statistics.figures import (
     DimensionFigures,
-    PreferenceCounts,
-    dimension_figures,
-    preference_counts,
+    Estimate,
+    Interval,
+    PairFigures,
+    PreferenceFigures,
+    Rank,
+    Results,
 )
+from rating.statistics.ranking import ranking
+from rating.statistics.verdicts import sentence
 
 TINY_NOTE = "tiny built-in models for trying the panel, no measure of the real ones"
-
-_TRIAL_COLUMNS = ["trial", "prompt", "pair", "left_model", "right_model", "preference"]
-_SCORE_COLUMNS = ["trial", "prompt", "pair", "model", "dimension", "score"]
-
-
-@dataclass(frozen=True)
-class PairSummary:
-    """The figures of one pair, blind or open; `models` are its keys, sorted."""
-
-    models: tuple[str, str]
-    blind: bool
-    n_trials: int
-    n_prompts: int
-    dimensions: Mapping[Dimension, DimensionFigures]
-    preference: PreferenceCounts
-
-    @property
-    def builtin(self) -> bool:
-        """Whether a tiny built-in model takes part."""
-        return any(key in MODELS and MODELS[key].builtin for key in self.models)
 
 
 def filters_from(
@@ -56,6 +42,7 @@ def filters_from(
     language: object = None,
     since: object = None,
     until: object = None,
+    session: object = None,
 ) -> Filters:
     """Return the filters that a page, a command or an API client means; all are optional.
 
@@ -65,6 +52,7 @@ def filters_from(
         language: "zh" or "en"; anything else is both.
         since: First day, as 2026-02-28, in UTC.
         until: Last day, taken in as a whole.
+        session: Id of a rating session; none is all of them and trials of no session.
 
     Raises:
         BadFilter: A date is none.
@@ -76,6 +64,7 @@ def filters_from(
         language=Language(str(language)) if str(language) in set(Language) else None,
         since=_day(since),
         until=last_day + timedelta(days=1) if last_day else None,
+        session=str(session) if session else None,
     )
 
 
@@ -93,92 +82,99 @@ def _day(text: object) -> datetime | None:
     return day
 
 
-def load_trials(database: Database, filters: Filters) -> list[Trial]:
-    """Return the rated trials that fit, newest first."""
-    with database.read() as session:
-        return queries.rated_trials(session, filters)
+def is_builtin(models: tuple[str, str]) -> bool:
+    """Whether a tiny built-in model takes part."""
+    return any(key in MODELS and MODELS[key].builtin for key in models)
 
 
-def trials_frame(trials: Sequence[Trial]) -> pd.DataFrame:
-    """Return one row a trial."""
-    rows = [
-        (t.id, _prompt(t), t.pair, t.left_model, t.right_model, t.rating.preference.value)
-        for t in trials
-        if t.rating is not None
+@dataclass(frozen=True)
+class Group:
+    """The rated trials of one pair, blind or open, as rows of a ratings frame.
+
+    Attributes:
+        models: The pair's keys, sorted.
+        rated: All of them, attention trials and repeats too.
+        counted: The regular ones that count.
+        excluded: How many regular ones don't, by flag of `quality`; one trial may have several.
+    """
+
+    models: tuple[str, str]
+    blind: bool
+    rated: pd.DataFrame
+    counted: pd.DataFrame
+    excluded: Mapping[str, int]
+
+
+def rated_trials(database: Database) -> pd.DataFrame:
+    """Return all rated trials as a ratings frame, their flags of careless rating in `careless`.
+
+    All, since habits of raters show only over all that they rated; choose from it with `fitting`.
+    """
+    frame = ratings_frame(database, Filters())
+    return frame.assign(careless=flags_of(frame))
+
+
+def groups_of(rated: pd.DataFrame, *, include_flagged: bool = False) -> list[Group]:
+    """Return the trials of each pair, blind and open apart; most trials that count first.
+
+    Args:
+        rated: Rows of what `rated_trials` returns.
+        include_flagged: Whether trials with signs of careless rating count as well.
+    """
+    groups = [
+        _group(str(pair), bool(blind), rows, include_flagged)
+        for (pair, blind), rows in rated.groupby(["pair", "blind"], sort=True)
     ]
-    return pd.DataFrame(rows, columns=_TRIAL_COLUMNS)
+    return sorted(groups, key=lambda group: -len(group.counted))
 
 
-def scores_frame(trials: Sequence[Trial]) -> pd.DataFrame:
-    """Return one row for each trial, side and dimension; NaN is "not applicable"."""
-    rows = [
-        (
-            trial.id,
-            _prompt(trial),
-            trial.pair,
-            trial.model_on(score.side),
-            score.dimension.value,
-            score.score,
-        )
-        for trial in trials
-        if trial.rating is not None
-        for score in trial.rating.scores
-    ]
-    return pd.DataFrame(rows, columns=_SCORE_COLUMNS).astype({"score": float})
-
-
-def summarise(trials: Sequence[Trial]) -> list[PairSummary]:
-    """Return the figures of each pair, blind and open apart; most trials first; of none, none."""
-    groups: dict[tuple[str, bool], list[Trial]] = defaultdict(list)
-    for trial in trials:
-        groups[trial.pair, trial.blind].append(trial)
-    return [
-        _summarise_pair(pair, blind, group)
-        for (pair, blind), group in sorted(groups.items(), key=lambda item: -len(item[1]))
-    ]
-
-
-def _summarise_pair(pair: str, blind: bool, trials: Sequence[Trial]) -> PairSummary:
-    rated, scores = trials_frame(trials), scores_frame(trials)
+def _group(pair: str, blind: bool, rated: pd.DataFrame, include_flagged: bool) -> Group:
     first, second = pair.split("|")
-    models = (first, second)
-    return PairSummary(
-        models=models,
+    flags = rated["careless"]
+    counted_rows = counted(rated, include_flagged=include_flagged, flags=flags)
+    return Group(
+        models=(first, second),
         blind=blind,
-        n_trials=len(rated),
-        n_prompts=rated["prompt"].nunique(),
-        dimensions={
-            dimension: dimension_figures(scores[scores["dimension"] == dimension.value], models)
-            for dimension in Dimension
-        },
-        preference=preference_counts(rated, models),
+        rated=rated,
+        counted=counted_rows[counted_rows["kind"] == TrialKind.REGULAR.value],
+        excluded=excluded(rated, include_flagged=include_flagged, flags=flags),
     )
 
 
-def _prompt(trial: Trial) -> str:
-    """What trials of the same prompt share: its id in a prompt set, else its first words."""
-    return trial.turns[0].prompt_id or trial.turns[0].prompt
+def results_of(groups: Sequence[Group]) -> Results:
+    """Return the figures of each group, in their order, and the ranking by blind preferences."""
+    blind = [group.counted for group in groups if group.blind]
+    return Results(
+        pairs=[
+            analyse(
+                group.counted,
+                group.models,
+                blind=group.blind,
+                excluded=group.excluded,
+                repeated=group.rated,
+            )
+            for group in groups
+        ],
+        ranking=ranking(pd.concat(blind)) if len(blind) > 1 else (),
+    )
 
 
-def as_json(pairs: Sequence[PairSummary]) -> dict[str, Any]:
-    """Return the summary as plain data: `{"pairs": [...], "article": {...}}`.
+def summarise(database: Database, filters: Filters, *, include_flagged: bool = False) -> Results:
+    """Return the figures of each pair and the ranking; of no ratings, none."""
+    rated = fitting(rated_trials(database), filters)
+    return results_of(groups_of(rated, include_flagged=include_flagged))
 
-    In a pair, `mean` and `n` are by model key; `a` and `b` of `preference` are the first and the
-    second of `models`; `difference` is the second one's mean minus the first one's.
+
+def as_json(results: Results) -> dict[str, Any]:
+    """Return the summary as plain data: `{"pairs": [...], "ranking": [...], "article": {...}}`.
+
+    In a pair, `mean` is by model key; `a` and `b` of `preference` are the first and the second of
+    `models`; `difference` is the second one's mean minus the first one's. What the data can't give
+    is None.
     """
     return {
-        "pairs": [
-            {
-                "models": list(pair.models),
-                "blind": pair.blind,
-                "n_trials": pair.n_trials,
-                "n_prompts": pair.n_prompts,
-                "dimensions": {key.value: asdict(f) for key, f in pair.dimensions.items()},
-                "preference": asdict(pair.preference),
-                **({"note": TINY_NOTE} if pair.builtin else {}),
-            }
-            for pair in pairs
-        ],
+        "pairs": [_pair_json(pair) for pair in results.pairs],
+        "ranking": [_rank_json(rank) for rank in results.ranking],
         "article": {
             "models": list(article.MODELS),
             "dimensions": {key.value: list(scores) for key, scores in article.SCORES.items()},
@@ -186,46 +182,68 @@ def as_json(pairs: Sequence[PairSummary]) -> dict[str, Any]:
     }
 
 
-def as_markdown(pairs: Sequence[PairSummary]) -> str:
-    """Return the summary as Markdown tables, the article's figures in columns of their own."""
-    if not pairs:
-        return "No ratings yet."
-    return "\n\n".join(_pair_markdown(pair) for pair in pairs)
+def _pair_json(pair: PairFigures) -> dict[str, Any]:
+    return {
+        "models": list(pair.models),
+        "blind": pair.blind,
+        "n_trials": pair.n_trials,
+        "n_prompts": pair.n_prompts,
+        "n_raters": pair.n_raters,
+        "dimensions": {
+            key.value: _dimension_json(pair.dimensions[key], pair.models, key) for key in Dimension
+        },
+        "preference": _preference_json(pair.preference),
+        "bias": {
+            each.name: _estimate_json(getattr(pair.bias, each.name)) for each in fields(pair.bias)
+        },
+        "excluded": dict(pair.excluded),
+        **({"note": TINY_NOTE} if is_builtin(pair.models) else {}),
+    }
 
 
-def _pair_markdown(pair: PairSummary) -> str:
-    first, second = pair.models
-    columns = article.columns_for(pair.models)
-    lines = [
-        f"## {first} and {second}, {'blind' if pair.blind else 'open'}",
-        "",
-        f"{pair.n_trials} rated trials, {pair.n_prompts} different first prompts."
-        + (f" These are {TINY_NOTE}." if pair.builtin else ""),
-        "",
-        f"| dimension | {first} | n | {second} | n | difference "
-        f"| {columns[0].model} (article) | {columns[1].model} (article) |",
-        "|---|---|---|---|---|---|---|---|",
-        *(_dimension_row(pair, key) for key in Dimension),
-        "",
-        f"Preference: {first} {pair.preference.a}, {second} {pair.preference.b}, "
-        f"tie {pair.preference.tie}, both bad {pair.preference.both_bad}.",
-        "",
-        "Means alone do not prove a difference. The article's figures are given for reference: it "
-        "names no number of raters, no interval and no blinding.",
-    ]
-    return "\n".join(lines)
+def _dimension_json(
+    figures: DimensionFigures, models: tuple[str, str], key: Dimension
+) -> dict[str, Any]:
+    agreement, verdict = figures.agreement, figures.verdict
+    return {
+        "n_prompts": figures.n_prompts,
+        "n_ratings": figures.n_ratings,
+        "mean": {model: figures.mean.get(model) for model in models},
+        "difference": figures.difference,
+        "interval": _interval_json(figures.interval),
+        "p": figures.p,
+        "p_holm": figures.p_holm,
+        "effect": figures.effect,
+        "alpha": agreement.alpha if agreement else None,
+        "alpha_interval": _interval_json(agreement.interval if agreement else None),
+        "verdict": {
+            "kind": verdict.kind.value,
+            **{language.value: sentence(figures, key, models, language) for language in Language},
+        },
+        "more_prompts": verdict.more_prompts,
+    }
 
 
-def _dimension_row(pair: PairSummary, key: Dimension) -> str:
-    figures = pair.dimensions[key]
-    cells = [WORDINGS[key][Language.EN].name]
-    for model in pair.models:
-        cells += [two_decimals(figures.mean[model]), str(figures.n[model])]
-    cells += [
-        signed(figures.difference),
-        *(f"{column.scores[key]:.1f}" for column in article.columns_for(pair.models)),
-    ]
-    return f"| {' | '.join(cells)} |"
+def _preference_json(preference: PreferenceFigures) -> dict[str, Any]:
+    return vars(preference) | {"interval": _interval_json(preference.interval)}
+
+
+def _estimate_json(estimate: Estimate | None) -> dict[str, Any] | None:
+    if estimate is None:
+        return None
+    return {
+        "value": estimate.value,
+        "interval": _interval_json(estimate.interval),
+        "n": estimate.n,
+    }
+
+
+def _rank_json(rank: Rank) -> dict[str, Any]:
+    return vars(rank) | {"interval": _interval_json(rank.interval)}
+
+
+def _interval_json(interval: Interval | None) -> list[float] | None:
+    return None if interval is None else [interval.low, interval.high]
 
 
 def two_decimals(value: float | None) -> str:

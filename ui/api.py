@@ -12,14 +12,16 @@ import gradio as gr
 from gradio.events import api
 
 from db import Database, Side
+from rating.results_rule import visible_to
 from rating.session import Panel
-from rating.summary import as_json, filters_from, load_trials, summarise
+from rating.summary import as_json, filters_from, summarise
 from rating.trial import TrialView
 from ui.errors import shown_errors
-from ui.visitor import visitor_of
+from ui.operator import Operator
+from ui.visitor import connection_of, visitor_of
 
 
-def build(panel: Panel, database: Database) -> None:
+def build(panel: Panel, database: Database, operator: Operator) -> None:
     """Add the endpoints to the Blocks that is open."""
 
     async def new_trial(request: gr.Request) -> dict[str, Any]:
@@ -76,16 +78,34 @@ def build(panel: Panel, database: Database) -> None:
         pair: str | None = None,
         since: str | None = None,
         until: str | None = None,
+        session: str | None = None,
+        include_flagged: bool = False,
     ) -> dict[str, Any]:
-        """Return what the ratings say, by pair, blind and open apart.
+        """Return what the ratings prove, by pair, blind and open apart.
 
         Limits, all optional: `blind`, `language` (zh, en), `pair` ("first|second"), `since` and
-        `until` (days as 2026-02-28).
+        `until` (days as 2026-02-28), `session` (the id of a rating session). Trials of a session
+        whose results you may not see yet are left out. `include_flagged` counts ratings with signs
+        of carelessness as well.
         """
         mode = {True: "blind", False: "open"}.get(blind) if isinstance(blind, bool) else None
         with shown_errors(request):
-            wanted = filters_from(pair=pair, mode=mode, language=language, since=since, until=until)
-            return as_json(summarise(await asyncio.to_thread(load_trials, database, wanted)))
+            wanted = filters_from(
+                pair=pair,
+                mode=mode,
+                language=language,
+                since=since,
+                until=until,
+                session=session,
+            )
+            rater, is_operator = visitor_of(request).id, operator.admits(connection_of(request))
+
+            def work() -> dict[str, Any]:
+                visible = visible_to(database, wanted, rater, operator=is_operator)
+                found = summarise(database, visible, include_flagged=include_flagged is True)
+                return as_json(found)
+
+            return await asyncio.to_thread(work)
 
     for function in (new_trial, ask, stop, retry, rate, summary):
         api(function, api_name=function.__name__, concurrency_limit=None)

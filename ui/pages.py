@@ -7,7 +7,7 @@ from backends.resources import Monitor
 from db import Database
 from rating.measuring.background import Measuring
 from rating.session import Panel
-from ui import api, compare, measure, models, summary
+from ui import api, compare, measure, models, results
 from ui.operator import Operator
 
 _EVENTS = 1_000
@@ -17,7 +17,7 @@ while 40 raters watch."""
 _SESSIONS = 1_000
 """Page loads that Gradio remembers, at 87 kB each (2026-11-22); what lasts is in the database."""
 
-PATHS = ("/", f"/{summary.PATH}", f"/{models.PATH}", f"/{measure.PATH}")
+PATHS = ("/", f"/{results.PATH}", f"/{models.PATH}", f"/{measure.PATH}")
 
 
 def build_pages(
@@ -33,7 +33,7 @@ def build_pages(
 
     Args:
         panel: What the pages ask.
-        database: What the summary is made of.
+        database: What the results are made of.
         lineup: What runs the panel's models.
         measuring: The app's measurement.
         monitor: Reads what the app and its models take.
@@ -42,12 +42,12 @@ def build_pages(
     blocks = gr.Blocks(title="Twopane", analytics_enabled=False, delete_cache=(3600, 3600))
     blocks.max_threads = _EVENTS
     blocks.state_session_capacity = _SESSIONS
-    with blocks:
-        api.build(panel, database)  # first, since the pages' events would take its names
-        compare.build(blocks, panel, lineup)
-    with blocks.route("Summary", summary.PATH, show_in_navbar=False):
-        summary.build(blocks, panel, database)
     operator = Operator(operator_key)
+    with blocks:
+        api.build(panel, database, operator)  # first, since the pages' events would take its names
+        compare.build(blocks, panel, lineup)
+    with blocks.route("Results", results.PATH, show_in_navbar=False):
+        results.build(blocks, panel, database, operator)
     with blocks.route("Models", models.PATH, show_in_navbar=False):
         models.build(blocks, panel, lineup, operator)
     with blocks.route("Measure", measure.PATH, show_in_navbar=False):

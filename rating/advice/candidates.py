@@ -14,11 +14,13 @@ import pandas as pd
 
 from backends.catalog import MODELS
 from backends.measurement import Resources, TimedAnswer
-from db import Dimension, Side, Trial
+from db import Database, Dimension
+from db.queries import Filters
+from db.rating_queries import Version, rated_versions
 from rating.assignment import pair_key
+from rating.frames import fitting, long_scores
 from rating.statistics.intervals import Mean, mean_of
-from rating.summary import scores_frame
-from rating.trial import latest_if_any
+from rating.summary import Group, groups_of, rated_trials
 
 Run = tuple[int, int]
 """Which prompt of the plan, and which time it was asked; both from 1."""
@@ -77,6 +79,31 @@ class Compared:
     difference: Mapping[Ground, Mean]
     n_ratings: int
     blind: bool
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """What raters said of some pairs: those that count, and of which versions of the models."""
+
+    groups: Sequence[Group] = ()
+    versions: Collection[Version] = ()
+
+    @classmethod
+    def of(cls, database: Database, models: Collection[str], visible: Filters) -> "Ratings":
+        """Return those of all pairs of `models`; of a pair that was rated blind, no open ones.
+
+        `visible` leaves out what must not be seen (`results_rule.visible_to`).
+        """
+        pairs = [pair_key(*two) for two in combinations(sorted(models), 2)]
+        rated = fitting(rated_trials(database), visible)
+        groups = groups_of(rated[rated["pair"].isin(pairs)])
+        counted = [group for group in groups if len(group.counted)]
+        blind = {group.models for group in counted if group.blind}
+        kept = [group for group in counted if group.blind or group.models not in blind]
+        grounds = {(pair_key(*group.models), group.blind) for group in kept}
+        with database.read() as session:
+            versions = rated_versions(session, pairs, visible)
+        return cls(kept, {one for one in versions if (one.pair, one.blind) in grounds})
 
 
 @dataclass(frozen=True)
@@ -139,29 +166,30 @@ class Candidate:
 
 
 def candidates(
-    models: Sequence[Resources], answers: Sequence[TimedAnswer], trials: Sequence[Trial] = ()
+    models: Sequence[Resources], answers: Sequence[TimedAnswer], ratings: Ratings | None = None
 ) -> tuple[Candidate, ...]:
     """Return each model of a measurement with what is known of it, in the order of the keys.
 
     Args:
         models: What each took; what it took together with the others is left out.
         answers: As above.
-        trials: Rated ones, of any pair; only those of two of these models count, and of a pair
-            that was rated blind at all only its blind ones.
+        ratings: Of pairs of these models.
     """
     taken = {one.model_key: one for one in models if not one.together}
     timed = [answer for answer in answers if not answer.together]
     keys = sorted(taken.keys() | {answer.model_key for answer in timed})
-    counted = _counted(trials, keys)
-    scores = scores_frame(counted)
-    against = _against(counted, scores)
+    known = ratings or Ratings()
+    scores = [long_scores(group.counted) for group in known.groups]
+    against = _against(known.groups, scores)
     return tuple(
         _candidate(
             taken.get(key, Resources(key, together=False)),
             [answer for answer in timed if answer.model_key == key],
             quality=_quality(scores, key),
             against=against.get(key, {}),
-            rated_as=_rated_as(counted, key),
+            rated_as=frozenset(
+                (one.revision, one.precision) for one in known.versions if one.model_key == key
+            ),
         )
         for key in keys
     )
@@ -201,29 +229,22 @@ def _candidate(
     )
 
 
-def _counted(trials: Sequence[Trial], keys: Collection[str]) -> list[Trial]:
-    """Return the rated trials of two of these models; of a pair rated blind, no open ones."""
-    pairs = {pair_key(a, b) for a, b in combinations(keys, 2)}
-    among = [trial for trial in trials if trial.rating is not None and trial.pair in pairs]
-    blind = {trial.pair for trial in among if trial.blind}
-    return [trial for trial in among if trial.blind or trial.pair not in blind]
-
-
-def _against(trials: Sequence[Trial], scores: pd.DataFrame) -> dict[str, dict[str, Compared]]:
+def _against(
+    groups: Sequence[Group], scores: Sequence[pd.DataFrame]
+) -> dict[str, dict[str, Compared]]:
     """Return what the ratings say of each model beside each other one, by their keys."""
     found: dict[str, dict[str, Compared]] = {}
-    for pair in sorted({trial.pair for trial in trials}):
-        first, second = pair.split("|")
-        rated = [trial for trial in trials if trial.pair == pair]
+    for group, own in zip(groups, scores, strict=True):
+        first, second = group.models
         differences = {
             ground: difference
             for ground in Ground
-            if (difference := _difference(scores[scores["pair"] == pair], (first, second), ground))
+            if (difference := _difference(own, group.models, ground))
         }
-        blind = rated[0].blind
-        found.setdefault(first, {})[second] = Compared(differences, len(rated), blind)
+        n_ratings = len(group.counted)
+        found.setdefault(first, {})[second] = Compared(differences, n_ratings, group.blind)
         mirrored = {ground: -difference for ground, difference in differences.items()}
-        found.setdefault(second, {})[first] = Compared(mirrored, len(rated), blind)
+        found.setdefault(second, {})[first] = Compared(mirrored, n_ratings, group.blind)
     return found
 
 
@@ -235,8 +256,11 @@ def _difference(scores: pd.DataFrame, models: tuple[str, str], ground: Ground) -
     return _over_prompts(paired[models[0]] - paired[models[1]])
 
 
-def _quality(scores: pd.DataFrame, key: str) -> Mean | None:
-    own = scores[scores["model"] == key].dropna(subset=["score"])
+def _quality(scores: Sequence[pd.DataFrame], key: str) -> Mean | None:
+    if not scores:
+        return None
+    every = pd.concat(scores, ignore_index=True)
+    own = every[every["model"] == key].dropna(subset=["score"])
     return _over_prompts(own.set_index(["prompt", "trial"])["score"])
 
 
@@ -244,16 +268,3 @@ def _over_prompts(values: "pd.Series[float]") -> Mean | None:
     """Return the mean over prompts of the mean over a prompt's trials of each trial's mean."""
     by_trial = values.groupby(["prompt", "trial"]).mean()
     return mean_of(by_trial.groupby("prompt").mean().tolist())
-
-
-def _rated_as(trials: Sequence[Trial], key: str) -> frozenset[tuple[str, str]]:
-    answers = [
-        latest_if_any(turn.answers, side)
-        for trial in trials
-        for side in Side
-        if trial.model_on(side) == key
-        for turn in trial.turns
-    ]
-    return frozenset(
-        (answer.model_revision, answer.precision) for answer in answers if answer is not None
-    )

@@ -4,82 +4,28 @@ from typing import Any
 
 import pytest
 
-from db import Database, Dimension, Language, Preference, Score, Side, Trial, TrialState
+from db import Database, Dimension, Language, Preference, Trial, TrialState
 from db.queries import Filters
 from rating import article
 from rating.errors import BadFilter
-from rating.summary import (
-    as_json,
-    as_markdown,
-    filters_from,
-    load_trials,
-    scores_frame,
-    signed,
-    summarise,
-    trials_frame,
-    two_decimals,
-)
+from rating.summary import as_json, filters_from, signed, summarise, two_decimals
+from rating.summary_markdown import as_markdown
 from tests.db import rows
-
-TINY = ("tiny-chatglm", "tiny-qwen")
-OTHER = ("alpha@host", "beta@host")
-NOON = datetime(2026, 2, 28, 12, tzinfo=UTC)
-
-
-def rated(
-    models: tuple[str, str] = TINY,
-    *,
-    left: int = 0,
-    scores: tuple[int | None, int | None] = (4, 2),
-    preference: Preference = Preference.TIE,
-    prompt: str = "你好",
-    prompt_id: str | None = None,
-    rated_at: datetime = NOON,
-    state: TrialState = TrialState.REVEALED,
-    **changes: Any,
-) -> Trial:
-    """A rated trial of one turn; `scores` are those of `models`, `left` is which one is left."""
-    by_side = dict(zip(Side, (models[left], models[1 - left]), strict=True))
-    trial = rows.trial(
-        pair="|".join(models),
-        left_model=by_side[Side.LEFT],
-        right_model=by_side[Side.RIGHT],
-        state=state,
-        flags=[],
-        **changes,
-    )
-    turn = rows.turn(trial=trial, prompt=prompt, prompt_id=prompt_id)
-    for side, key in by_side.items():
-        rows.answer(turn=turn, side=side, model_key=key)
-    rows.rating(
-        trial=trial,
-        preference=preference,
-        rated_at=rated_at,
-        scores=[
-            Score(side=side, dimension=dimension, score=scores[models.index(key)])
-            for side, key in by_side.items()
-            for dimension in Dimension
-        ],
-    )
-    return trial
-
-
-def store(database: Database, *trials: Trial) -> None:
-    with database.write() as session:
-        session.add_all(trials)
+from tests.rating.rated import NOON, OTHER, TINY, rated, store
 
 
 def summary(database: Database, filters: Filters | None = None) -> list[dict[str, Any]]:
     """The pairs of the JSON, read back from its text."""
-    data = as_json(summarise(load_trials(database, filters or Filters())))
+    data = as_json(summarise(database, filters or Filters()))
     pairs: list[dict[str, Any]] = json.loads(json.dumps(data, allow_nan=False))["pairs"]
     return pairs
 
 
 def test_an_empty_database_has_no_pairs_and_the_article(database: Database) -> None:
-    data = as_json(summarise(load_trials(database, Filters())))
-    assert json.loads(json.dumps(data)) == {
+    results = summarise(database, Filters())
+    assert json.loads(json.dumps(as_json(results))) == {
         "pairs": [],
+        "ranking": [],
         "article": {
             "models": ["Qwen1.5-0.5B-Chat", "ChatGLM-6B (int4)"],
             "dimensions": {
@@ -91,23 +37,50 @@ def test_an_empty_database_has_no_pairs_and_the_article(database: Database) -> N
             },
         },
     }
-    assert as_markdown([]) == "No ratings yet."
+    assert as_markdown(results) == "No ratings yet."
+    assert as_markdown(results, Language.ZH) == "还没有评分。"
 
 
 def test_one_rating_gives_the_figures_of_its_pair(database: Database) -> None:
     store(database, rated(scores=(5, 2), preference=Preference.LEFT))
     (pair,) = summary(database)
     assert pair["models"] == list(TINY)
-    assert (pair["n_trials"], pair["n_prompts"]) == (1, 1)
-    assert pair["preference"] == {"a": 1, "b": 0, "tie": 0, "both_bad": 0}
-    assert set(pair["dimensions"]) == set(Dimension)
-    assert pair["dimensions"]["reasoning"] == {
-        "n": {"tiny-chatglm": 1, "tiny-qwen": 1},
-        "mean": {"tiny-chatglm": 5.0, "tiny-qwen": 2.0},
-        "n_ratings": 1,
-        "n_prompts": 1,
-        "difference": -3.0,
+    assert (pair["n_trials"], pair["n_prompts"], pair["n_raters"]) == (1, 1, 1)
+    preference = pair["preference"]
+    assert {key: preference[key] for key in ("a", "b", "tie", "both_bad", "win_rate")} == {
+        **{"a": 1, "b": 0, "tie": 0, "both_bad": 0},
+        "win_rate": 0.0,
     }
+    assert set(pair["dimensions"]) == set(Dimension)
+    reasoning = pair["dimensions"]["reasoning"]
+    assert reasoning["mean"] == {"tiny-chatglm": 5.0, "tiny-qwen": 2.0}
+    assert (reasoning["n_ratings"], reasoning["n_prompts"]) == (1, 1)
+    assert reasoning["difference"] == -3.0
+    assert reasoning["interval"] is None
+    assert reasoning["verdict"]["kind"] == "undecided"
+    assert "Logical reasoning" in reasoning["verdict"]["en"]
+    assert "逻辑推理能力" in reasoning["verdict"]["zh"]
+
+
+def test_the_json_has_what_was_agreed_and_nothing_else(database: Database) -> None:
+    store(database, *(rated(OTHER, scores=(2, 3 + n % 3), prompt=str(n)) for n in range(8)))
+    (pair,) = summary(database)
+    assert set(pair) == {
+        *("models", "blind", "n_trials", "n_prompts", "n_raters"),
+        *("dimensions", "preference", "bias", "excluded"),
+    }
+    assert set(pair["dimensions"]["memory"]) == {
+        *("n_prompts", "n_ratings", "mean", "difference", "interval", "p", "p_holm", "effect"),
+        *("alpha", "alpha_interval", "verdict", "more_prompts"),
+    }
+    assert set(pair["preference"]) == {
+        *("a", "b", "tie", "both_bad", "win_rate", "interval", "p"),
+    }
+    assert set(pair["bias"]) == {
+        *("left_right", "length", "order", "halo", "straight_lined", "guessed_right", "retest"),
+    }
+    low, high = pair["dimensions"]["memory"]["interval"]
+    assert low < pair["dimensions"]["memory"]["difference"] < high
 
 
 def test_scores_and_preferences_belong_to_the_model_not_to_the_side(database: Database) -> None:
@@ -118,7 +91,7 @@ def test_scores_and_preferences_belong_to_the_model_not_to_the_side(database: Da
         rated(left=1, scores=(4, 4), preference=Preference.LEFT),
     )
     (pair,) = summary(database)
-    assert pair["preference"] == {"a": 2, "b": 1, "tie": 0, "both_bad": 0}
+    assert (pair["preference"]["a"], pair["preference"]["b"]) == (2, 1)
     assert pair["dimensions"]["coherence"]["mean"] == {"tiny-chatglm": 4.0, "tiny-qwen": 2.0}
 
 
@@ -143,12 +116,13 @@ def test_tiny_models_are_called_what_they_are(database: Database) -> None:
     assert notes == {TINY: True, ("alpha@host", "tiny-qwen"): True, OTHER: False}
 
 
-def test_not_applicable_on_one_side_leaves_the_other_sides_score(database: Database) -> None:
+def test_not_applicable_on_one_side_leaves_the_trial_out_of_that_dimension(
+    database: Database,
+) -> None:
     store(database, rated(scores=(None, 3)), rated(scores=(5, 4)), rated(scores=(None, None)))
     (pair,) = summary(database)
     figures = pair["dimensions"]["memory"]
-    assert figures["n"] == {"tiny-chatglm": 1, "tiny-qwen": 2}
-    assert figures["mean"] == {"tiny-chatglm": 5.0, "tiny-qwen": 3.5}
+    assert figures["mean"] == {"tiny-chatglm": 5.0, "tiny-qwen": 4.0}
     assert (figures["n_ratings"], figures["difference"]) == (1, -1.0)
 
 
@@ -157,7 +131,9 @@ def test_a_dimension_that_never_applied_has_no_mean(database: Database) -> None:
     (pair,) = summary(database)
     figures = pair["dimensions"]["memory"]
     assert figures["mean"] == {"tiny-chatglm": None, "tiny-qwen": None}
-    assert "| – | 0 | – | 0 | – |" in as_markdown(summarise(load_trials(database, Filters())))
+    assert figures["verdict"]["kind"] == "no_data"
+    text = as_markdown(summarise(database, Filters()))
+    assert "| Multi-turn memory | – | – | – – | – | – | – | 0 (0) |" in text
 
 
 @pytest.mark.parametrize(
@@ -195,7 +171,7 @@ def test_filters_choose_pair_mode_and_language(database: Database) -> None:
     )
 
     def number(filters: Filters) -> int:
-        return len(load_trials(database, filters))
+        return sum(pair.n_trials for pair in summarise(database, filters).pairs)
 
     assert number(Filters()) == 4
     assert number(Filters(pair="|".join(OTHER))) == 1
@@ -206,50 +182,107 @@ def test_filters_choose_pair_mode_and_language(database: Database) -> None:
     assert number(Filters(pair="no|such")) == 0
 
 
-def test_the_first_moment_is_in_and_the_last_one_out(database: Database) -> None:
-    moment = timedelta(microseconds=1)
-    store(database, *(rated(rated_at=NOON + n * moment) for n in range(3)))
-
-    def found(since: datetime | None, until: datetime | None) -> int:
-        return len(load_trials(database, Filters(since=since, until=until)))
-
-    assert found(NOON, NOON + 2 * moment) == 2
-    assert found(NOON + moment, None) == 2
-    assert found(None, NOON) == 0
-    assert found(NOON, NOON) == 0
-    east = datetime.fromisoformat("2026-02-28T20:00:00+08:00")
-    assert found(east, None) == 3
-    assert found(None, east) == 0
+def test_raters_of_a_prompt_are_averaged_first(database: Database) -> None:
+    store(
+        database,
+        *(rated(scores=(1, 5), prompt="A") for _ in range(3)),
+        rated(scores=(3, 1), prompt="B"),
+    )
+    (pair,) = summary(database)
+    assert pair["dimensions"]["coherence"]["difference"] == (4 + -2) / 2
+    assert pair["n_raters"] == 4
 
 
-def test_trials_come_newest_first(database: Database) -> None:
-    hours = [3, 1, 2]
-    store(database, *(rated(prompt=str(h), rated_at=NOON + timedelta(hours=h)) for h in hours))
-    trials = load_trials(database, Filters())
-    assert [trial.turns[0].prompt for trial in trials] == ["3", "2", "1"]
+def test_attention_trials_and_repeats_count_in_no_figure(database: Database) -> None:
+    first = rated(scores=(5, 1))
+    again, gold = rated(scores=(1, 5)), rated(scores=(1, 5))
+    rated_session = rows.rating_session()
+    store(database, first, again, gold)
+    store(
+        database,
+        rows.assignment(trial_id=first.id, session=rated_session),
+        rows.assignment(
+            trial_id=again.id, session=rated_session, kind="repeat", repeat_of=first.id
+        ),
+        rows.assignment(trial_id=gold.id, session=rated_session, kind="attention", better="left"),
+    )
+    (pair,) = summary(database)
+    assert pair["n_trials"] == 1
+    assert pair["dimensions"]["coherence"]["difference"] == -4
+    assert pair["excluded"] == {}
 
 
-def test_the_frames_have_a_row_for_each_trial_and_each_score(database: Database) -> None:
-    store(database, rated(scores=(None, 3)), rated(OTHER))
-    trials = load_trials(database, Filters())
-    assert len(trials_frame(trials)) == 2
-    scores = scores_frame(trials)
-    assert len(scores) == 2 * 2 * 5
-    assert scores["score"].dtype == float
-    assert scores["score"].isna().sum() == 5
+def hasty() -> Trial:
+    """A trial that was rated faster than anybody reads."""
+    trial = rated(scores=(1, 5), prompt="B", asked_at=NOON - timedelta(seconds=1))
+    for answer in trial.turns[0].answers:
+        answer.text = "很长的回答" * 100
+    return trial
+
+
+def test_careless_ratings_are_left_out_and_counted_unless_they_are_asked_for(
+    database: Database,
+) -> None:
+    store(database, rated(scores=(5, 1)), hasty())
+    (pair,) = summary(database)
+    assert (pair["n_trials"], pair["excluded"]) == (1, {"too_fast": 1})
+    assert pair["dimensions"]["coherence"]["difference"] == -4
+    everything = summarise(database, Filters(), include_flagged=True)
+    assert (everything.pairs[0].n_trials, everything.pairs[0].excluded) == (2, {})
+    text = as_markdown(summarise(database, Filters()))
+    assert "Left out for signs of careless rating: rated faster than the answers can be read 1" in (
+        text
+    )
+
+
+def test_a_rater_s_habits_show_over_all_that_they_rated_whatever_is_asked_for(
+    database: Database,
+) -> None:
+    rater = rows.rater()
+    store(
+        database,
+        *(rated(scores=(3, 3), prompt=str(n), rater=rater) for n in range(6)),
+        rated(OTHER, scores=(3, 4), rater=rater),
+        *(rated(OTHER, scores=(2, 4), prompt=str(n)) for n in range(3)),
+    )
+    (pair,) = summary(database, Filters(pair="|".join(OTHER)))
+    assert (pair["n_trials"], pair["excluded"]) == (3, {"straight_lined": 1})
+
+
+def test_three_models_are_ranked_by_their_blind_preferences(database: Database) -> None:
+    strong, middle, weak = "a@host", "b@host", "c@host"
+    store(
+        database,
+        *(
+            rated(models, scores=(4, 3), preference=Preference.LEFT, prompt=str(n))
+            for models in ((strong, middle), (middle, weak), (strong, weak))
+            for n in range(6)
+        ),
+        rated((strong, middle), scores=(1, 5), preference=Preference.RIGHT, prompt="x"),
+        rated((middle, weak), scores=(1, 5), preference=Preference.RIGHT, prompt="x"),
+        rated((strong, weak), scores=(1, 5), preference=Preference.RIGHT, prompt="x"),
+    )
+    results = summarise(database, Filters())
+    ranking = as_json(results)["ranking"]
+    assert [rank["model"] for rank in ranking] == [strong, middle, weak]
+    assert set(ranking[0]) == {"model", "strength", "interval", "n"}
+    text = as_markdown(results)
+    assert text.index("## Ranking") < text.index("| 1 | a@host |") < text.index("| 3 | c@host |")
 
 
 def test_the_markdown_keeps_the_articles_figures_in_columns_of_their_own(
     database: Database,
 ) -> None:
     store(database, rated(scores=(5, 2), preference=Preference.LEFT))
-    text = as_markdown(summarise(load_trials(database, Filters())))
+    text = as_markdown(summarise(database, Filters()))
     head, _, first, *_ = (line for line in text.splitlines() if line.startswith("|"))
-    assert head.count("|") == first.count("|") == 9
-    assert head.split("|")[7].strip() == "ChatGLM-6B (int4) (article)"
+    assert head.count("|") == first.count("|") == 11
+    assert head.split("|")[9].strip() == "ChatGLM-6B (int4) (article)"
     assert [cell.strip() for cell in first.split("|")[1:-1]] == [
-        *("Semantic understanding", "5.00", "1", "2.00", "1", "-3.00", "4.7", "4.0"),
+        *("Semantic understanding", "5.00", "2.00", "-3.00 –", "1.000", "-1.00", "–", "1 (1)"),
+        *("4.7", "4.0"),
     ]
+    assert text.index("can't tell yet") < text.index("| dimension |")
     assert "Preference: tiny-chatglm 1, tiny-qwen 0, tie 0, both bad 0." in text
     assert "no measure of the real ones" in text
 
@@ -284,7 +317,7 @@ def test_numbers_are_written_with_two_decimals_and_a_sign() -> None:
 def test_blind_and_open_ratings_of_a_pair_are_counted_apart(database: Database) -> None:
     store(database, rated(scores=(5, 1)), rated(scores=(5, 3)))
     store(database, rated(scores=(1, 5), blind=False))
-    blind, open_ = as_json(summarise(load_trials(database, Filters())))["pairs"]
+    blind, open_ = summary(database)
     assert (blind["blind"], blind["n_trials"]) == (True, 2)
     assert (open_["blind"], open_["n_trials"]) == (False, 1)
     assert blind["dimensions"]["coherence"]["difference"] == -3
@@ -293,7 +326,12 @@ def test_blind_and_open_ratings_of_a_pair_are_counted_apart(database: Database) 
 
 def test_filters_take_in_the_whole_last_day() -> None:
     wanted = filters_from(
-        pair="a|b", mode="blind", language="zh", since="2026-02-28", until=" 2026-02-28 "
+        pair="a|b",
+        mode="blind",
+        language="zh",
+        since="2026-02-28",
+        until=" 2026-02-28 ",
+        session="5",
     )
     assert wanted == Filters(
         pair="a|b",
@@ -301,6 +339,7 @@ def test_filters_take_in_the_whole_last_day() -> None:
         language=Language.ZH,
         since=datetime(2026, 2, 28, tzinfo=UTC),
         until=datetime(2026, 3, 1, tzinfo=UTC),
+        session="5",
     )
 
 

@@ -1,39 +1,108 @@
-"""Commands about ratings: `python app.py summary`."""
+"""Commands about ratings: `python app.py summary`, `report`."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from db import DatabaseError, Language
+from db import Database, DatabaseError, Language
+from db.queries import Filters
 from rating.errors import BadFilter
-from rating.summary import as_json, as_markdown, filters_from, load_trials, summarise
+from rating.findings import find
+from rating.summary import as_json, filters_from, summarise
+from rating.summary_markdown import as_markdown
 from ui.command_line.options import DatabaseUrl, Format, give_up, open_database
+
+Pair = Annotated[str | None, typer.Option(help='only this pair, as "first-model|second-model"')]
+Blind = Annotated[bool | None, typer.Option("--blind/--open", help="only those")]
+OfLanguage = Annotated[Language | None, typer.Option(help="only ratings made in this language")]
+Since = Annotated[str | None, typer.Option(help="first day, as 2026-02-28 (UTC)")]
+Until = Annotated[str | None, typer.Option(help="last day, as 2026-02-28 (UTC)")]
+OfSession = Annotated[
+    str | None, typer.Option("--session", help="only this rating session, by its id")
+]
+IncludeFlagged = Annotated[
+    bool,
+    typer.Option("--include-flagged", help="count ratings with signs of carelessness as well"),
+]
+ReportLanguage = Annotated[Language, typer.Option(help="language of the text (not of the ratings)")]
 
 
 def summary(
     format_: Annotated[Format, typer.Option("--format", help="markdown or json")] = Format.MARKDOWN,
-    pair: Annotated[
-        str | None, typer.Option(help='only this pair, as "first-model|second-model"')
-    ] = None,
-    blind: Annotated[bool | None, typer.Option("--blind/--open", help="only those")] = None,
-    language: Annotated[Language | None, typer.Option(help="only this language")] = None,
-    since: Annotated[str | None, typer.Option(help="first day, as 2026-02-28 (UTC)")] = None,
-    until: Annotated[str | None, typer.Option(help="last day, as 2026-02-28 (UTC)")] = None,
+    pair: Pair = None,
+    blind: Blind = None,
+    language: OfLanguage = None,
+    since: Since = None,
+    until: Until = None,
+    session: OfSession = None,
+    include_flagged: IncludeFlagged = False,
+    report_language: ReportLanguage = Language.EN,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Print what the ratings say so far."""
+    """Print what the ratings prove so far, and what they don't."""
+    wanted = _wanted(pair, blind, language, since, until, session)
+    with _opened(database_url) as database:
+        results = summarise(database, wanted, include_flagged=include_flagged)
+    if format_ is Format.JSON:
+        typer.echo(json.dumps(as_json(results), ensure_ascii=False, indent=2, allow_nan=False))
+    else:
+        typer.echo(as_markdown(results, report_language))
+
+
+def report(
+    out: Annotated[Path, typer.Option(help="the file to write, for example report.html")],
+    pair: Pair = None,
+    blind: Blind = None,
+    language: OfLanguage = None,
+    since: Since = None,
+    until: Until = None,
+    session: OfSession = None,
+    include_flagged: IncludeFlagged = False,
+    report_language: ReportLanguage = Language.EN,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Write what the ratings prove as one HTML file that needs nothing else, to hand around."""
+    from ui.language import texts_in  # noqa: PLC0415 -- it imports Gradio
+    from ui.results.report import report_html  # noqa: PLC0415
+
+    wanted = _wanted(pair, blind, language, since, until, session)
+    with _opened(database_url) as database:
+        findings = find(database, wanted, include_flagged=include_flagged)
+    try:
+        out.write_text(report_html(texts_in(report_language), findings), encoding="utf-8")
+    except OSError as error:
+        raise give_up(f"{out} can't be written: {error.strerror}. Name another file.") from error
+    typer.echo(f"Written: {out}")
+
+
+def _wanted(
+    pair: str | None,
+    blind: bool | None,
+    language: Language | None,
+    since: str | None,
+    until: str | None,
+    session: str | None,
+) -> Filters:
     mode = None if blind is None else "blind" if blind else "open"
     try:
-        filters = filters_from(pair=pair, mode=mode, language=language, since=since, until=until)
+        return filters_from(
+            pair=pair, mode=mode, language=language, since=since, until=until, session=session
+        )
+    except BadFilter as error:
+        raise give_up(error) from error
+
+
+@contextmanager
+def _opened(database_url: str | None) -> Iterator[Database]:
+    try:
         database = open_database(database_url, create=False)
         try:
-            pairs = summarise(load_trials(database, filters))
+            yield database
         finally:
             database.close()
-    except (BadFilter, DatabaseError) as error:
+    except DatabaseError as error:
         raise give_up(error) from error
-    if format_ is Format.JSON:
-        typer.echo(json.dumps(as_json(pairs), ensure_ascii=False, indent=2))
-    else:
-        typer.echo(as_markdown(pairs))

@@ -108,7 +108,7 @@ def build(
     opened, looked = (events.open, parts.listed()), (events.look, looks.listed())
     entry.connect(blocks, opened, looked, parts.timer)
     _connect_plan(events, plan, looks)
-    results.build(blocks, panel, measuring.measurements, database, looks.phase)
+    results.build(blocks, panel, measuring.measurements, database, operator, looks.phase)
 
 
 def _plan_boxes() -> _Plan:

@@ -6,27 +6,26 @@ advice are made in `rating`; how they look, `views`, `advice_view`, `charts`.
 
 import asyncio
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 import gradio as gr
 import plotly.graph_objects as go
 
-from db import Database, Trial
+from db import Database
 from db.queries import Filters
-from rating.advice.candidates import candidates
+from rating.advice.candidates import Ratings, candidates
 from rating.advice.choice import Advice, Limits, advise, limits_from, scatter
-from rating.assignment import pair_key
 from rating.measuring.measurements import Measurements, MeasurementView
+from rating.results_rule import visible_to
 from rating.session import Panel
-from rating.summary import load_trials
 from ui import markup
 from ui.components import Components
 from ui.errors import shown_errors
 from ui.events import PRIVATE
 from ui.language import Texts, text_key, texts_in
 from ui.measure import advice_view, charts, views
-from ui.visitor import visitor_of
+from ui.operator import Operator
+from ui.visitor import connection_of, visitor_of
 
 _LIMITS = ("limit_memory", "limit_first_token", "limit_answer")
 
@@ -51,10 +50,11 @@ def build(
     panel: Panel,
     measurements: Measurements,
     database: Database,
+    operator: Operator,
     phase: gr.Textbox,
 ) -> None:
     """Lay out this part of the page; it shows the newest each time that `phase` changes."""
-    events = _Events(panel, measurements, database)
+    events = _Events(panel, measurements, database, operator)
     chosen = gr.Dropdown(
         label=text_key("shown_measurement"), choices=[], visible=False, elem_id="measure-shown"
     )
@@ -94,10 +94,13 @@ def _limit_box(name: str) -> gr.Number:
 class _Events:
     """What this part does on each event; every argument from the browser is untrusted."""
 
-    def __init__(self, panel: Panel, measurements: Measurements, database: Database) -> None:
+    def __init__(
+        self, panel: Panel, measurements: Measurements, database: Database, operator: Operator
+    ) -> None:
         self._panel = panel
         self._measurements = measurements
         self._database = database
+        self._operator = operator
 
     def head(self, request: gr.Request) -> str:
         return markup.render("measure_advice_head", _texts(request))
@@ -126,7 +129,7 @@ class _Events:
                 gone = _shown(None)
                 return words, gone, gone, gone, gr.update(visible=False), "", gone
             limits = _limits(memory, first, answer)
-            advice = await self._advice(view, limits)
+            advice = await self._advice(view, limits, request)
         return (
             views.results(t, view),
             _shown(charts.latency_chart(t, view)),
@@ -146,15 +149,16 @@ class _Events:
             view = None if hidden else await self._measurements.find(_id(chosen))
             if view is None:
                 return "", _shown(None)
-            return _advised(_texts(request), await self._advice(view, limits))
+            return _advised(_texts(request), await self._advice(view, limits, request))
 
-    async def _advice(self, view: MeasurementView, limits: Limits) -> Advice:
+    async def _advice(self, view: MeasurementView, limits: Limits, request: gr.Request) -> Advice:
+        operator = self._operator.admits(connection_of(request))
+        rater = visitor_of(request).id
+
         def work() -> Advice:
-            pairs = [pair_key(*two) for two in combinations(view.plan.models, 2)]
-            trials: list[Trial] = []
-            for pair in pairs:
-                trials += load_trials(self._database, Filters(pair=pair))
-            return advise(candidates(view.models, view.answers, trials), limits)
+            visible = visible_to(self._database, Filters(), rater, operator=operator)
+            ratings = Ratings.of(self._database, view.plan.models, visible)
+            return advise(candidates(view.models, view.answers, ratings), limits)
 
         return await asyncio.to_thread(work)
 

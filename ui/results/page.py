@@ -1,0 +1,374 @@
+"""The results page: what the scores prove, charts of it, and the trials behind each figure.
+
+Follows the ratings while raters work. Shows no session's results before its rule allows
+(`rating.results_rule`); and as long as its visitor has a blind trial open, no answers: both models
+say much the same to the same prompt each time. The figures come from `rating`, through `finder`.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+import plotly.graph_objects as go
+
+from db import Database, Dimension, Language, queries
+from db.queries import Filters
+from db.rating_queries import rating_sessions
+from rating.dimensions import HIGHEST, LOWEST
+from rating.findings import Findings
+from rating.results_rule import visible_to
+from rating.session import Panel
+from rating.summary import filters_from
+from ui import markup
+from ui.components import Components
+from ui.errors import shown_errors
+from ui.events import PRIVATE
+from ui.language import Texts, text_key, texts_in
+from ui.operator import Operator
+from ui.results import charts, report, trials, views
+from ui.results.finder import Finder
+from ui.results.trials import About
+from ui.visitor import connection_of, visitor_of
+
+PATH = "summary"
+
+_LOOK_EVERY_S = 5.0
+_ANY = "any"
+_SCORES = [str(score) for score in range(LOWEST, HIGHEST + 1)]
+_TO_ANCHOR = "() => { document.querySelector(location.hash || null)?.scrollIntoView() }"
+_SAVE = """file => {
+    const link = document.createElement("a");
+    link.href = file;
+    link.download = `twopane-${new Date().toISOString().slice(0, 10)}.html`;
+    link.click();
+}"""
+
+Page = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class _Filters(Components):
+    """Which ratings are meant, in the order of `_Events`' arguments."""
+
+    pair: gr.Dropdown
+    mode: gr.Dropdown
+    language: gr.Dropdown
+    since: gr.Textbox
+    until: gr.Textbox
+    session: gr.Dropdown
+    include_flagged: gr.Checkbox
+
+
+@dataclass(frozen=True)
+class _About(Components):
+    """Which trials are listed, in the order of `_Events.list_trials`' last arguments."""
+
+    dimension: gr.Dropdown
+    model: gr.Dropdown
+    score: gr.Dropdown
+    words: gr.Textbox
+
+
+@dataclass(frozen=True)
+class _Shown(Components):
+    """What the ratings say, in the order of `_Events.show`."""
+
+    lead: gr.HTML
+    forest: gr.Plot
+    radar: gr.Plot
+    distribution: gr.Plot
+    progress: gr.Plot
+    figures: gr.HTML
+
+
+def build(blocks: gr.Blocks, panel: Panel, database: Database, operator: Operator) -> None:
+    """Lay out the page in `blocks`, whose route is open, and connect its events."""
+    events = _Events(panel, database, operator)
+    header = markup.component(js_on_load="window.twopane.attachHeader(element)")
+    with gr.Row(elem_classes="tp-filters"):
+        filters = _filter_boxes()
+        refresh = gr.Button(text_key("refresh"), scale=0, min_width=120)
+    lead = markup.component(elem_id="verdicts")
+    with gr.Row():
+        forest, radar = _plot("chart"), _plot("radar")
+    with gr.Row():
+        distribution, progress = _plot("distribution"), _plot("progress")
+    figures = markup.component(elem_id="figures")
+    make_report = gr.Button(text_key("make_report"), elem_id="make-report", scale=0)
+    made = gr.Textbox(visible="hidden")
+    title = markup.component(elem_id="trials-title")
+    with gr.Row(elem_classes="tp-filters"):
+        about = _about_boxes()
+    listed = markup.component(elem_id="trials")
+    stamp = gr.Textbox(visible="hidden", elem_id="results-stamp")
+    shown = _Shown(lead, forest, radar, distribution, progress, figures)
+    filled = [header, title, filters.pair, filters.mode, filters.session, *about.listed()]
+    opened = blocks.load(events.open, None, filled, **PRIVATE)
+    _connect(events, (opened, refresh), filters, about, shown, listed, stamp)
+    make_report.click(events.make_report, filters.listed(), made, **PRIVATE).then(
+        None, made, None, js=_SAVE, **PRIVATE
+    )
+
+
+def _plot(elem_id: str) -> gr.Plot:
+    return gr.Plot(show_label=False, visible=False, elem_id=elem_id, min_width=320)
+
+
+def _filter_boxes() -> _Filters:
+    return _Filters(
+        pair=gr.Dropdown(label=text_key("filter_pair"), choices=[], scale=2, elem_id="filter-pair"),
+        mode=gr.Dropdown(
+            label=text_key("filter_mode"),
+            choices=[_choice(_ANY), _choice("blind"), _choice("open")],
+            value=_ANY,
+        ),
+        language=gr.Dropdown(
+            label=text_key("filter_language"),
+            choices=[_choice(_ANY), ("中文", Language.ZH.value), ("English", Language.EN.value)],
+            value=_ANY,
+        ),
+        since=gr.Textbox(label=text_key("filter_since"), max_lines=1),
+        until=gr.Textbox(label=text_key("filter_until"), max_lines=1),
+        session=gr.Dropdown(
+            label=text_key("filter_session"), choices=[], visible=False, elem_id="filter-session"
+        ),
+        include_flagged=gr.Checkbox(
+            label=text_key("include_flagged"), elem_id="include-flagged", min_width=220
+        ),
+    )
+
+
+def _about_boxes() -> _About:
+    return _About(
+        dimension=gr.Dropdown(
+            label=text_key("dimension"),
+            choices=[
+                _choice(_ANY),
+                *((text_key(f"dimension_{key}"), key.value) for key in Dimension),
+            ],
+            value=_ANY,
+            elem_id="about-dimension",
+        ),
+        model=gr.Dropdown(label=text_key("model"), choices=[], elem_id="about-model"),
+        score=gr.Dropdown(
+            label=text_key("score"),
+            choices=[_choice(_ANY), *((score, score) for score in _SCORES)],
+            value=_ANY,
+            elem_id="about-score",
+        ),
+        words=gr.Textbox(label=text_key("about_words"), max_lines=1, elem_id="about-words"),
+    )
+
+
+def _choice(name: str) -> tuple[Any, str]:
+    return text_key(name), name
+
+
+def _connect(
+    events: "_Events",
+    begun: tuple[Any, gr.Button],
+    filters: _Filters,
+    about: _About,
+    shown: _Shown,
+    listed: gr.HTML,
+    stamp: gr.Textbox,
+) -> None:
+    wanted, about_too = filters.listed(), [*filters.listed(), *about.listed()]
+    opened, refresh = begun
+    list_trials = (events.list_trials, about_too, listed)
+    opened.then(events.look, None, stamp, **PRIVATE)
+    opened.then(*list_trials, **PRIVATE).then(None, None, None, js=_TO_ANCHOR, **PRIVATE)
+    gr.Timer(_LOOK_EVERY_S).tick(events.look, None, stamp, **PRIVATE)
+    stamp.change(events.show, wanted, shown.listed(), **PRIVATE)
+    chosen = [filters.pair, filters.mode, filters.language, filters.session]
+    gr.on(
+        [
+            refresh.click,
+            filters.include_flagged.input,
+            *(box.input for box in chosen),
+            *(box.submit for box in (filters.since, filters.until)),
+        ],
+        *(events.show, wanted, shown.listed()),
+        **PRIVATE,
+    ).then(*list_trials, **PRIVATE)
+    gr.on(
+        [about.dimension.input, about.model.input, about.score.input, about.words.submit],
+        *list_trials,
+        **PRIVATE,
+    )
+
+
+class _Events:
+    """What the page does on each event; every argument from the browser is untrusted."""
+
+    def __init__(self, panel: Panel, database: Database, operator: Operator) -> None:
+        self._panel = panel
+        self._database = database
+        self._operator = operator
+        self._finder = Finder(database)
+
+    async def open(self, request: gr.Request) -> Page:
+        """Offer what has ratings, and choose what the address asks for.
+
+        The names must not wait in the page's source.
+        """
+        t, asked = _texts(request), dict(request.query_params)
+        with shown_errors(request):
+            visible = await self._visible(Filters(), request)
+            pairs, sessions = await asyncio.to_thread(self._choices, visible)
+        pair = asked.get("pair") if asked.get("pair") in pairs else (pairs[0] if pairs else None)
+        models = pair.split("|") if pair else []
+        about = About.of(*(asked.get(name) for name in ("dimension", "model", "score", "words")))
+        return (
+            markup.header(t, "summary"),
+            markup.render("results_trials", t),
+            gr.update(choices=[(key.replace("|", " · "), key) for key in pairs], value=pair),
+            gr.update(value=_one_of(asked.get("mode"), ("blind", "open"))),
+            gr.update(
+                choices=[(t("any"), _ANY), *sessions],
+                value=_one_of(asked.get("session"), [key for _, key in sessions]),
+                visible=bool(sessions),
+            ),
+            gr.update(value=about.dimension.value if about.dimension else _ANY),
+            gr.update(
+                choices=[(t("any"), _ANY), *((model, model) for model in models)],
+                value=_one_of(about.model, models),
+            ),
+            gr.update(value=str(about.score) if about.score else _ANY),
+            about.words,
+        )
+
+    def _choices(self, visible: Filters) -> tuple[list[str], list[tuple[str, str]]]:
+        with self._database.read() as session:
+            pairs = queries.rated_pairs(session, visible)
+            sessions = [
+                (one.name, one.id)
+                for one in rating_sessions(session)
+                if one.id not in visible.hidden_sessions
+            ]
+        return pairs, sessions
+
+    async def look(self, request: gr.Request) -> str:
+        """Return what changes whenever there is something else to show, and only then."""
+        with shown_errors(request):
+            visible = await self._visible(Filters(), request)
+            stamp = await asyncio.to_thread(self._finder.stamp)
+        return f"{stamp[0]} {stamp[1]} {len(visible.hidden_sessions)}"
+
+    async def show(
+        self,
+        pair: object,
+        mode: object,
+        language: object,
+        since: object,
+        until: object,
+        session: object,
+        include_flagged: object,
+        request: gr.Request,
+    ) -> Page:
+        """Return what the ratings that are meant say."""
+        wanted = (pair, mode, language, since, until, session, include_flagged)
+        with shown_errors(request):
+            findings, visible = await self._find(wanted, request)
+            n_hidden = len(visible.hidden_sessions)
+            return await asyncio.to_thread(_shown, _texts(request), findings, n_hidden)
+
+    async def list_trials(
+        self,
+        pair: object,
+        mode: object,
+        language: object,
+        since: object,
+        until: object,
+        session: object,
+        include_flagged: object,
+        dimension: object,
+        model: object,
+        score: object,
+        words: object,
+        request: gr.Request,
+    ) -> str:
+        """Return the trials behind a figure; none while they could give the visitor's own away."""
+        wanted = (pair, mode, language, since, until, session, include_flagged)
+        t, about = _texts(request), About.of(dimension, model, score, words)
+        with shown_errors(request):
+            if await self._panel.is_blinded(visitor_of(request)):
+                return trials.hidden(t)
+            findings, _ = await self._find(wanted, request)
+            if not findings.pairs:
+                return ""
+            found = findings.pairs[0]
+            rows = trials.behind(found.trials, found.figures.models, about)
+            return await asyncio.to_thread(trials.shown, t, self._database, rows)
+
+    async def make_report(
+        self,
+        pair: object,
+        mode: object,
+        language: object,
+        since: object,
+        until: object,
+        session: object,
+        include_flagged: object,
+        request: gr.Request,
+    ) -> str:
+        """Return a file with all figures, for the browser to save."""
+        wanted = (pair, mode, language, since, until, session, include_flagged)
+        with shown_errors(request):
+            findings, _ = await self._find(wanted, request)
+            return await asyncio.to_thread(report.as_data, _texts(request), findings)
+
+    async def _find(
+        self, wanted: tuple[object, ...], request: gr.Request
+    ) -> tuple[Findings, Filters]:
+        pair, mode, language, since, until, session, include_flagged = wanted
+        filters = filters_from(
+            pair=pair,
+            mode=mode,
+            language=language,
+            since=since,
+            until=until,
+            session=None if session == _ANY else session,
+        )
+        visible = await self._visible(filters, request)
+        found = await asyncio.to_thread(
+            self._finder.find, visible, include_flagged=include_flagged is True
+        )
+        return found, visible
+
+    async def _visible(self, filters: Filters, request: gr.Request) -> Filters:
+        operator = self._operator.admits(connection_of(request))
+        rater = visitor_of(request).id
+        return await asyncio.to_thread(
+            visible_to, self._database, filters, rater, operator=operator
+        )
+
+
+def _one_of(value: object, known: "tuple[str, ...] | list[str]") -> str:
+    return str(value) if value in known else _ANY
+
+
+def _shown(t: Texts, findings: Findings, hidden_sessions: int) -> Page:
+    first = findings.pairs[0] if findings.pairs else None
+    drawn: Mapping[str, go.Figure | None] = (
+        {
+            "forest": charts.forest(t, first.figures),
+            "radar": charts.radar(t, first.figures),
+            "distribution": charts.distribution(t, first),
+            "progress": charts.progress(t, first),
+        }
+        if first is not None
+        else dict.fromkeys(("forest", "radar", "distribution", "progress"))
+    )
+    return (
+        views.lead(t, findings, hidden_sessions=hidden_sessions),
+        *(gr.update(value=chart, visible=chart is not None) for chart in drawn.values()),
+        views.ranking(t, findings)
+        + "".join(views.figures_table(t, found) for found in findings.pairs),
+    )
+
+
+def _texts(request: gr.Request) -> Texts:
+    return texts_in(visitor_of(request).language)
