@@ -6,6 +6,7 @@
 # make bench-precisions  what rounding weights costs: right answers of the built-in pair (not in CI)
 # make bench-peers  decode and first token beside llama.cpp and chatglm.cpp, built here (not in CI)
 # make simulate  whether intervals, tests and plans keep their word, by simulation (not in CI)
+# make bench-summary  seconds and memory of the summary for 10^4 to 10^6 score rows (not in CI)
 # make crash  kill -9 straight after "saved", 200 times (not in CI)
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -20,7 +21,7 @@ WORKERS ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: run test check fix bench bench-weights bench-precisions bench-peers simulate crash clean
+.PHONY: run test check fix bench bench-weights bench-precisions bench-peers bench-summary simulate crash clean
 
 run: $(VENV)/.run
 	$(BIN)/python app.py serve $(ARGS)
@@ -52,6 +53,9 @@ bench-peers: $(VENV)/.dev
 
 simulate: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.simulate $(ARGS)
+
+bench-summary: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.summary $(ARGS)
 
 crash: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.crash $(ARGS)

@@ -18,6 +18,7 @@ from db.session_tables import Assignment, RatingSession, TrialKind
 from db.tables import Answer, Dimension, Rater, Rating, Score, Side, Trial, TrialState, Turn
 
 Rows = Sequence[tuple[Any, ...]]
+Query = Select[*tuple[Any, ...]]
 
 SCORE_PLACES = tuple((side, dimension) for side in Side for dimension in Dimension)
 """Whose digit of `score_digits` is which, the lowest first."""
@@ -112,22 +113,22 @@ def answer_lengths(session: Session, filters: Filters) -> Rows:
     return _rows(session, query)
 
 
-def _of_those(query: Select[Any], trial_id: Any, filters: Filters) -> Select[Any]:
+def _of_those(query: Query, trial_id: Any, filters: Filters) -> Query:
     """Limit rows to those of the rated trials that fit; without limits all are read."""
     if filters == Filters():
         return query
     return query.where(trial_id.in_(_fitting(select(Trial.id), filters)))
 
 
-def _fitting(query: Select[Any], filters: Filters) -> Select[Any]:
+def _fitting(query: Query, filters: Filters) -> Query:
     return query.select_from(Trial).join(Trial.rating).where(*fitting(filters))
 
 
-def _rows(session: Session, query: Select[Any]) -> Rows:
+def _rows(session: Session, query: Query) -> Rows:
     """Return what the driver gives: turning a million values into Python's own takes seconds."""
     cursor = session.connection().execute(query).cursor
     assert cursor is not None  # every SELECT has one
-    return cursor.fetchall()  # type: ignore[no-any-return]
+    return cursor.fetchall()
 
 
 def _plain(column: Any) -> Any:

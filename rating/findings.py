@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from db import Database, Dimension, Side
+from db import Database, Dimension, Side, TrialKind
 from db.queries import Filters
 from rating.dimensions import HIGHEST, LOWEST
 from rating.frames import SCORES, fitting
@@ -39,12 +39,14 @@ class PairFindings:
         given: How often each score from 1 to 5 was given, by dimension and model.
         progress: By dimension, after each tenth of the ratings, the oldest first.
         trials: The rows of the ratings frame that count.
+        regular: Those, and the ones that are left out for signs of careless rating.
     """
 
     figures: PairFigures
     given: Mapping[Dimension, Mapping[str, Sequence[int]]]
     progress: Mapping[Dimension, Sequence[Moment]]
     trials: pd.DataFrame
+    regular: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ def _found(group: Group, figures: PairFigures) -> PairFindings:
         },
         progress=_progress(group),
         trials=group.counted,
+        regular=group.rated[group.rated["kind"] == TrialKind.REGULAR.value],
     )
 
 

@@ -62,11 +62,12 @@ def ratings_frame(database: Database, filters: Filters) -> pd.DataFrame:
         columns |= _turns(row_of, turns_plain(session, filters), assigned["prompt"])
         turn_ids, rows = columns.pop("turn_ids"), columns.pop("turn_rows")
         columns |= _answers(len(row_of), turn_ids, rows, answer_lengths(session, filters))
-        columns |= _scores(columns.pop("rating_id"), score_digits(session, filters))
+        rating_ids = columns.pop("rating_id")
+        columns |= _scores(rating_ids, score_digits(session, filters))
     rated_at = columns["rated_at"]
     columns["rating_s"] = _seconds_between(columns.pop("asked_at"), rated_at)
     columns["ready_s"] = _seconds_between(columns.pop("answered_at"), rated_at)
-    newest_first = np.argsort(-rated_at.astype(np.int64), kind="stable")
+    newest_first = np.lexsort((-rating_ids, -rated_at.astype(np.int64)))
     frame = pd.DataFrame({name: values[newest_first] for name, values in columns.items()})
     return frame.assign(rated_at=frame["rated_at"].dt.tz_localize("UTC"))
 

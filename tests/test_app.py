@@ -189,7 +189,7 @@ def test_the_answer_cache_can_be_emptied(tmp_path: Path) -> None:
     assert "t.dbx" in done.stderr
 
 
-@pytest.mark.parametrize("command", ["serve", "measure", "summary", "migrate"])
+@pytest.mark.parametrize("command", ["serve", "measure", "summary", "report", "migrate"])
 def test_every_command_explains_itself(command: str) -> None:
     done = CliRunner().invoke(cli, [command, "--help"])
     assert done.exit_code == 0

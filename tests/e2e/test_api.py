@@ -66,7 +66,7 @@ def test_a_program_asks_rates_and_only_then_learns_who_was_who(
     assert {s: m["model_key"] for s, m in saved["models"].items()} == fake_app.sides(trial)
     assert saved["turns"][0]["left"]["text"] == "我是Qwen。" + POEM
     assert saved["turns"][0]["left"]["timing"]["completion_tokens"] == 16
-    pairs = client.predict(api_name="/summary")["pairs"]
+    pairs = client.predict(include_flagged=True, api_name="/summary")["pairs"]
     assert [pair["n_trials"] for pair in pairs] == [
         fake_app.rows("SELECT count(*) FROM ratings")[0][0]
     ]

@@ -152,7 +152,7 @@ def test_markup_in_answers_prompts_and_comments_runs_nothing_and_fetches_nothing
     expect_harmless(page.page, stranger)
     page.rate()
     expect_harmless(page.page, stranger)
-    page.page.get_by_role("link", name="Summary").click()
+    page.page.get_by_role("link", name="Results").click()
     page.page.locator(".tp-trial summary").first.click()
     expect(page.page.locator(".tp-answer").first).to_contain_text("<script>window.hacked = 1")
     expect_harmless(page.page, stranger)

@@ -44,7 +44,10 @@ def expect_printed_summary(app: RunningApp) -> None:
     """`python app.py summary` counts every rating in the file."""
     [(count,)] = app.rows("SELECT count(*) FROM ratings")
     printed = subprocess.run(
-        [sys.executable, "app.py", "summary", "--format=json", "--database-url", app.database_url],
+        [
+            *(sys.executable, "app.py", "summary", "--format=json", "--include-flagged"),
+            *("--database-url", app.database_url),
+        ],
         cwd=ROOT,
         capture_output=True,
         check=True,
@@ -109,7 +112,7 @@ def test_a_person_asks_and_rates_by_keyboard_alone(tiny_app: RunningApp, visit: 
     }
     query = "SELECT preference, comment FROM ratings WHERE trial_id = ?"
     assert tiny_app.rows(query, trial) == [("left", "左边清楚，123 分")]
-    tab_to(page, page.page.get_by_role("link", name="汇总"))
+    tab_to(page, page.page.get_by_role("link", name="结果"))
     press(page, "Enter")
     page.page.locator(".tp-trial summary").first.focus()
     press(page, "Enter")
@@ -128,7 +131,7 @@ def test_a_person_asks_and_rates_by_mouse_alone(tiny_app: RunningApp, visit: Vis
     page.rate(scores, "right")
     expected = {row: None if score == "na" else score for row, score in scores.items()}
     assert stored_scores(tiny_app, trial) == expected
-    page.page.get_by_role("link", name="Summary").click()
+    page.page.get_by_role("link", name="Results").click()
     page.page.locator(".tp-trial summary").first.click()
     expect_in_summary(page, "What is photosynthesis?", "")
 
@@ -149,6 +152,6 @@ def test_a_person_asks_and_rates_by_touch_on_a_phone(tiny_app: RunningApp, visit
     page.save_button.tap()
     page.wait_revealed()
     assert set(stored_scores(tiny_app, trial).values()) == {3, None}
-    page.page.get_by_role("link", name="汇总").tap()
+    page.page.get_by_role("link", name="结果").tap()
     page.page.locator(".tp-trial summary").first.tap()
     expect_in_summary(page, "请写一首关于春天的五言诗。", "都不好")

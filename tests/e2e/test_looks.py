@@ -48,10 +48,11 @@ def walk(app: RunningApp, page: ComparePage) -> Iterator[str]:
     page.page.keyboard.press("Escape")
     page.rate()
     yield "revealed"
-    page.page.get_by_role("link", name=re.compile("Summary|汇总")).click()
+    page.page.get_by_role("link", name=re.compile("Results|结果")).click()
     page.page.locator(".tp-trial summary").first.click()
+    page.page.locator("#include-flagged input").check()  # nobody reads as fast as a test
     expect(page.page.locator("#chart .main-svg").first).to_be_visible()
-    yield "the summary"
+    yield "the results"
 
 
 @pytest.mark.slow
@@ -113,10 +114,10 @@ def test_the_switch_changes_the_language_for_good_and_keeps_the_trial(
     page.wait_rateable()
     page.expect_missing("还差 10 项")
     assert page.trial == trial
-    page.page.get_by_role("link", name="汇总").click()
-    expect(page.page.get_by_role("heading", level=1)).to_have_text("目前的评分说明了什么")
+    page.page.get_by_role("link", name="结果").click()
+    expect(page.page.get_by_role("heading", level=1)).to_have_text("分数证明了什么")
     page.page.get_by_role("button", name="English").click()
-    expect(page.page.get_by_role("heading", level=1)).to_have_text("What the ratings say so far")
+    expect(page.page.get_by_role("heading", level=1)).to_have_text("What the scores prove")
 
 
 def test_the_theme_follows_the_system_until_it_is_switched(
@@ -152,7 +153,7 @@ def test_tab_goes_through_the_page_in_the_order_of_reading(
 
 
 READING_ORDER = (
-    *("Twopane", "Compare", "Summary", "中文", "Light or dark", "Your prompt", "Ask both"),
+    *("Twopane", "Compare", "Results", "中文", "Light or dark", "Your prompt", "Ask both"),
     *("New trial", "你好，请介绍一下你自己。", "Keys", "left.understanding", "right.understanding"),
     *("left.memory", "preference", "Comment", "Save rating"),
 )

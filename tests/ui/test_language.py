@@ -43,7 +43,7 @@ def test_every_text_is_used_and_every_used_text_exists() -> None:
     literal = set(re.findall(r"[\"']([a-z]+(?:_[a-z]+)*)[\"']", sources))
     states = {f"hint_{state}" for state in TrialState}
     composed = re.compile(
-        r"(hint|error|retry|pane|side|preference|language|not|state|stage|prop|step|alarm|measured)_\w+"
+        r"(hint|error|retry|pane|side|preference|language|not|state|stage|prop|step|alarm|measured|dimension|bias)_\w+"
     )
     assert {n for n in names - literal - states if not composed.fullmatch(n)} == set()
     used = set(re.findall(r"\bt\(\"([a-z_]+)\"", sources))

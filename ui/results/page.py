@@ -37,7 +37,7 @@ PATH = "summary"
 _LOOK_EVERY_S = 5.0
 _ANY = "any"
 _SCORES = [str(score) for score in range(LOWEST, HIGHEST + 1)]
-_TO_ANCHOR = "() => { document.querySelector(location.hash || null)?.scrollIntoView() }"
+_TO_ANCHOR = "() => document.getElementById(location.hash.slice(1))?.scrollIntoView()"
 _SAVE = """file => {
     const link = document.createElement("a");
     link.href = file;
@@ -299,8 +299,7 @@ class _Events:
             findings, _ = await self._find(wanted, request)
             if not findings.pairs:
                 return ""
-            found = findings.pairs[0]
-            rows = trials.behind(found.trials, found.figures.models, about)
+            rows = trials.behind(findings.pairs[0], about)
             return await asyncio.to_thread(trials.shown, t, self._database, rows)
 
     async def make_report(
@@ -351,7 +350,7 @@ def _one_of(value: object, known: "tuple[str, ...] | list[str]") -> str:
 
 
 def _shown(t: Texts, findings: Findings, hidden_sessions: int) -> Page:
-    first = findings.pairs[0] if findings.pairs else None
+    first = findings.pairs[0] if findings.pairs and findings.pairs[0].figures.n_trials else None
     drawn: Mapping[str, go.Figure | None] = (
         {
             "forest": charts.forest(t, first.figures),

@@ -13,7 +13,7 @@ import pandas as pd
 from db import Database, Dimension, Side, Trial
 from db.queries import trials_with
 from rating.dimensions import HIGHEST, LOWEST, WORDINGS
-from rating.findings import scores_of
+from rating.findings import PairFindings, scores_of
 from rating.quality import Flag, wording
 from rating.trial import latest
 from ui import markup
@@ -51,8 +51,14 @@ class About:
         )
 
 
-def behind(trials: pd.DataFrame, models: Sequence[str], about: About) -> pd.DataFrame:
-    """Return the rows that are meant, in the order in which they are shown."""
+def behind(found: PairFindings, about: About) -> pd.DataFrame:
+    """Return the rows that are meant, in the order in which they are shown.
+
+    Behind figures are trials that count; without a figure all are listed, whether they count or
+    not.
+    """
+    models = found.figures.models
+    trials = found.trials if about.dimension or about.score else found.regular
     if about.words:
         found = trials["prompt"].str.contains(about.words, case=False, regex=False)
         trials = trials[found.to_numpy(dtype=bool)]
@@ -67,7 +73,7 @@ def behind(trials: pd.DataFrame, models: Sequence[str], about: About) -> pd.Data
 
 
 def _has_score(trials: pd.DataFrame, models: Sequence[str], about: About) -> Any:
-    meant = [about.model] if about.model in models else models
+    meant = [model for model in models if about.model in (None, model)] or models
     dimensions = [about.dimension] if about.dimension else list(Dimension)
     hits = [scores_of(trials, model, key) == about.score for model in meant for key in dimensions]
     return np.any(hits, axis=0)

@@ -5,9 +5,8 @@ import pytest
 from backends.measurement import Resources, TimedAnswer
 from db import Database, Dimension, Preference, Score, Side, Trial
 from db.queries import Filters
-from rating.advice.candidates import Candidate, Ground, Spread, candidates
+from rating.advice.candidates import Candidate, Ground, Ratings, Spread, candidates
 from rating.advice.choice import advise
-from rating.summary import load_trials
 from tests.db import rows
 
 TINY = ("tiny-chatglm", "tiny-qwen")
@@ -63,7 +62,7 @@ def known(
     found = candidates(
         [Resources(key, together=False) for key in keys],
         [answer(key) for key in keys],
-        load_trials(database, Filters()),
+        Ratings.of(database, keys, Filters()),
     )
     return {one.model_key: one for one in found}
 
@@ -213,11 +212,11 @@ def test_without_ratings_nothing_is_known_of_quality(database: Database) -> None
 def test_ratings_of_another_precision_are_noticed(database: Database) -> None:
     with database.write() as session:
         session.add(rated((4, 3), precision="int8"))
-    trials = load_trials(database, Filters())
+    ratings = Ratings.of(database, TINY, Filters())
 
     def otherwise(precision: str) -> list[bool]:
         taken = [Resources(key, together=False, precision=precision) for key in TINY]
-        return [one.rated_otherwise for one in candidates(taken, [], trials)]
+        return [one.rated_otherwise for one in candidates(taken, [], ratings)]
 
     assert otherwise("int8") == otherwise("") == [False, False]
     assert otherwise("float32") == [True, True]
