@@ -6,7 +6,7 @@ afterwards takes half as long as a join, which looks each id up. Values come as 
 them: moments are text on SQLite and aware on PostgreSQL, truth is 0 and 1 on SQLite.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,13 +17,17 @@ from db.queries import FINAL, Filters, fitting
 from db.session_tables import Assignment, RatingSession, TrialKind
 from db.tables import Answer, Dimension, Rater, Rating, Score, Side, Trial, TrialState, Turn
 
-Rows = Sequence[tuple[Any, ...]]
+Rows = Iterator[Sequence[tuple[Any, ...]]]
+"""Rows, some thousands at a time."""
+
 Query = Select[*tuple[Any, ...]]
 
 SCORE_PLACES = tuple((side, dimension) for side in Side for dimension in Dimension)
 """Whose digit of `score_digits` is which, the lowest first."""
 
 SCORE_BASE = 6
+
+_CHUNK = 10_000
 
 
 def rated_trials_plain(session: Session, filters: Filters) -> Rows:
@@ -69,7 +73,7 @@ def turns_plain(session: Session, filters: Filters) -> Rows:
 def pseudonyms(session: Session) -> dict[str, str]:
     """Return the pseudonyms of raters who came with one, by their ids."""
     query = select(Rater.id, Rater.pseudonym).where(Rater.pseudonym.is_not(None))
-    return dict(_rows(session, query))
+    return dict(row for rows in _rows(session, query) for row in rows)
 
 
 def score_digits(session: Session, filters: Filters) -> Rows:
@@ -125,10 +129,11 @@ def _fitting(query: Query, filters: Filters) -> Query:
 
 
 def _rows(session: Session, query: Query) -> Rows:
-    """Return what the driver gives: turning a million values into Python's own takes seconds."""
+    """Yield what the driver gives: turning a million values into Python's own takes seconds."""
     cursor = session.connection().execute(query).cursor
     assert cursor is not None  # every SELECT has one
-    return cursor.fetchall()
+    while rows := cursor.fetchmany(_CHUNK):
+        yield rows
 
 
 def _plain(column: Any) -> Any:

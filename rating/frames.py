@@ -5,7 +5,7 @@ Only reads and shapes; which rows count is `summary`'s. Raters are in it by thei
 
 import gc
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -53,11 +53,10 @@ def ratings_frame(database: Database, filters: Filters) -> pd.DataFrame:
         left_understanding and so on: Ten columns, 1 to 5; NaN is "not applicable".
     """
     with database.read() as session, _without_collecting():
-        trials = rated_trials_plain(session, filters)
-        row_of = {row[0]: place for place, row in enumerate(trials)}
+        columns = _trials(rated_trials_plain(session, filters), pseudonyms(session))
+        row_of = {trial: place for place, trial in enumerate(columns["trial"])}
         assigned = _assigned(row_of, assignments_plain(session, filters))
-        columns = _trials(trials, pseudonyms(session)) | assigned
-        del trials
+        columns |= assigned
         columns |= _rated(row_of, ratings_plain(session, filters))
         columns |= _turns(row_of, turns_plain(session, filters), assigned["prompt"])
         turn_ids, rows = columns.pop("turn_ids"), columns.pop("turn_rows")
@@ -68,7 +67,9 @@ def ratings_frame(database: Database, filters: Filters) -> pd.DataFrame:
     columns["rating_s"] = _seconds_between(columns.pop("asked_at"), rated_at)
     columns["ready_s"] = _seconds_between(columns.pop("answered_at"), rated_at)
     newest_first = np.lexsort((-rating_ids, -rated_at.astype(np.int64)))
-    frame = pd.DataFrame({name: values[newest_first] for name, values in columns.items()})
+    for name in tuple(columns):  # each in the place of the former: twice all would be much
+        columns[name] = pd.Series(columns[name][newest_first])
+    frame = pd.DataFrame(columns, copy=False)
     return frame.assign(rated_at=frame["rated_at"].dt.tz_localize("UTC"))
 
 
@@ -102,21 +103,28 @@ def fitting(frame: pd.DataFrame, filters: Filters) -> pd.DataFrame:
         fits &= (frame["rated_at"] < filters.until).to_numpy(dtype=bool)
     if filters.hidden_sessions:
         fits &= ~frame["session"].isin(filters.hidden_sessions).to_numpy(dtype=bool)
-    return frame[fits]
+    return chosen(frame, fits)
+
+
+def chosen(frame: pd.DataFrame, rows: Array) -> pd.DataFrame:
+    """Return some rows of a frame; all of them without a copy."""
+    return frame if rows.all() else frame[rows]
 
 
 def _trials(trials: Rows, known: Mapping[str, str]) -> dict[str, Array]:
-    _, raters, pairs, left, right, blind, languages, flags = _columns(trials, 8)
+    ids, raters, pairs, left, right, blind, languages, flags = _columns(
+        trials, _objects, *(_Kept() for _ in range(4)), _numbers, _Kept(), _Kept()
+    )
     names = {rater: known.get(rater) or public_name(rater) for rater in set(raters)}
     parsed = {text: tuple(json.loads(text)) if text else () for text in set(flags)}
     return {
-        "trial": _objects([row[0] for row in trials]),
+        "trial": ids,
         "rater": _objects([names[rater] for rater in raters]),
-        "pair": _shared(pairs),
-        "left_model": _shared(left),
-        "right_model": _shared(right),
-        "blind": np.asarray(blind, dtype=bool),
-        "language": _shared(languages),
+        "pair": pairs,
+        "left_model": left,
+        "right_model": right,
+        "blind": blind.astype(bool),
+        "language": languages,
         "flags": _objects([parsed[text] for text in flags]),
     }
 
@@ -124,60 +132,59 @@ def _trials(trials: Rows, known: Mapping[str, str]) -> dict[str, Array]:
 def _assigned(row_of: Mapping[str, int], assignments: Rows) -> dict[str, Array]:
     columns = {name: np.full(len(row_of), None, dtype=object) for name in _ASSIGNED}
     columns["kind"][:] = TrialKind.REGULAR.value
-    trials, *values = _columns(assignments, 6)
-    rows, known = _places(row_of, trials)
+    rows, *values = _columns(assignments, _Places(row_of), *(_Kept() for _ in _ASSIGNED))
     for name, texts in zip(_ASSIGNED, values, strict=True):
-        columns[name][rows] = _shared(texts)[known]
+        columns[name][rows[rows >= 0]] = texts[rows >= 0]
     return columns
 
 
 def _rated(row_of: Mapping[str, int], ratings: Rows) -> dict[str, Array]:
-    trials, ids, preferences, guesses, moments = _columns(ratings, 5)
-    rows, known = _places(row_of, trials)
+    rows, ids, preferences, guesses, moments = _columns(
+        ratings, _Places(row_of), _numbers, _Kept(), _Kept(), _moments
+    )
     return {
-        "preference": _placed(len(row_of), rows, _shared(preferences)[known], None),
-        "guess": _placed(len(row_of), rows, _shared(guesses)[known], None),
-        "rated_at": _placed(len(row_of), rows, _moments(moments)[known], _UNKNOWN),
-        "rating_id": _placed(len(row_of), rows, np.asarray(ids, np.int64)[known], 0),
+        "preference": _placed(len(row_of), rows, preferences, None),
+        "guess": _placed(len(row_of), rows, guesses, None),
+        "rated_at": _placed(len(row_of), rows, moments, _UNKNOWN),
+        "rating_id": _placed(len(row_of), rows, ids, 0),
     }
 
 
 def _turns(row_of: Mapping[str, int], turns: Rows, assigned: Array) -> dict[str, Array]:
     """Return what the turns tell, and the row of each turn."""
-    trials, ids, positions, prompt_ids, created, prompts = _columns(turns, 6)
-    rows, known = _places(row_of, trials)
-    first = np.asarray(positions, np.int64)[known] == 1
-    words = _objects([a or b for a, b in zip(prompt_ids, prompts, strict=True)])[known][first]
-    asked = _placed(len(row_of), rows[first], words, "")
-    asked_at = _moments(created)[known][first]
+    rows, ids, positions, prompt_ids, created, prompts = _columns(
+        turns, _Places(row_of), _numbers, _numbers, _Kept(), _moments, _Kept()
+    )
+    first = np.where(positions == 1, rows, -1)
+    words = np.where(prompt_ids.astype(bool), prompt_ids, prompts)
+    asked = _placed(len(row_of), first, words, "")
     return {
         "prompt": np.where(assigned.astype(bool), assigned, asked),
-        "asked_at": _placed(len(row_of), rows[first], asked_at, _UNKNOWN),
-        "n_turns": np.bincount(rows, minlength=len(row_of)),
-        "turn_ids": np.asarray(ids, np.int64)[known],
-        "turn_rows": rows,
+        "asked_at": _placed(len(row_of), first, created, _UNKNOWN),
+        "n_turns": np.bincount(rows[rows >= 0], minlength=len(row_of)),
+        "turn_ids": ids[rows >= 0],
+        "turn_rows": rows[rows >= 0],
     }
 
 
 def _answers(n_rows: int, turn_ids: Array, rows: Array, lengths: Rows) -> dict[str, Array]:
     """Return what the shown answers tell: their lengths, and when the last was complete."""
-    turns, left, right, complete_at = _columns(lengths, 4)
-    place, known = _found(turn_ids, np.asarray(turns, np.int64))
+    turns, left, right, complete_at = _columns(lengths, _numbers, _floats, _floats, _moments)
+    place, known = _found(turn_ids, turns)
     rows = rows[place]
     columns = {}
-    for name, counts in (("left_chars", left), ("right_chars", right)):
-        characters = np.asarray(counts, dtype=float)[known]
-        sums = np.bincount(rows, weights=characters, minlength=n_rows)
+    for name, characters in (("left_chars", left), ("right_chars", right)):
+        sums = np.bincount(rows, weights=characters[known], minlength=n_rows)
         columns[name] = np.where(np.bincount(rows, minlength=n_rows) > 0, sums, np.nan)
     latest = np.full(n_rows, _UNKNOWN)
-    np.maximum.at(latest, rows, _moments(complete_at)[known].astype(np.int64))
+    np.maximum.at(latest, rows, complete_at[known].astype(np.int64))
     return columns | {"answered_at": latest.astype("M8[us]")}
 
 
 def _scores(rating_ids: Array, digits: Rows) -> dict[str, Array]:
-    ids, numbers = _columns(digits, 2)
-    place, known = _found(rating_ids, np.asarray(ids, np.int64))
-    found = _placed(len(rating_ids), place, np.asarray(numbers, np.int64)[known], 0)
+    ids, numbers = _columns(digits, _numbers, _numbers)
+    place, known = _found(rating_ids, ids)
+    found = _placed(len(rating_ids), place, numbers[known], 0)
     scores = {}
     for exponent, (side, key) in enumerate(SCORE_PLACES):
         score = found // SCORE_BASE**exponent % SCORE_BASE
@@ -185,8 +192,16 @@ def _scores(rating_ids: Array, digits: Rows) -> dict[str, Array]:
     return scores
 
 
-def _columns(rows: Rows, count: int) -> list[Sequence[Any]]:
-    return list(zip(*rows, strict=True)) or [()] * count
+def _columns(chunks: Rows, *makers: Callable[[Sequence[Any]], Array]) -> list[Array]:
+    """Return the rows' columns, each made by its maker, some thousand values at a time.
+
+    So the rows themselves, which take ten times as much memory, are soon forgotten.
+    """
+    parts = [[maker(()) for maker in makers]]
+    for rows in chunks:
+        columns = zip(*rows, strict=True)
+        parts.append([maker(values) for maker, values in zip(makers, columns, strict=True)])
+    return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
 def _objects(values: Sequence[Any]) -> Array:
@@ -195,16 +210,38 @@ def _objects(values: Sequence[Any]) -> Array:
     return array
 
 
-def _shared(texts: Sequence[str | None]) -> Array:
-    """Return texts that are often the same, each kept once."""
-    kept: dict[str | None, str | None] = {}
-    return _objects([kept.setdefault(text, text) for text in texts])
+def _numbers(values: Sequence[Any]) -> Array:
+    return np.asarray(values, dtype=np.int64)
 
 
-def _places(row_of: Mapping[str, int], trials: Sequence[str]) -> tuple[Array, Array]:
-    """Return the rows of those trials that have one, and which have."""
-    places = np.asarray([row_of.get(trial, -1) for trial in trials], dtype=np.int64)
-    return places[places >= 0], places >= 0
+def _floats(values: Sequence[Any]) -> Array:
+    return np.asarray(values, dtype=float)
+
+
+def _moments(values: Sequence[Any]) -> Array:
+    """Return moments in UTC, without saying so: what NumPy can compute with."""
+    moments = pd.DatetimeIndex(pd.to_datetime(list(values), utc=True, format="ISO8601"))
+    return moments.as_unit("us").tz_localize(None).to_numpy()
+
+
+class _Kept:
+    """Makes columns of texts that come often, each text kept once."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str | None, str | None] = {}
+
+    def __call__(self, values: Sequence[str | None]) -> Array:
+        return _objects(list(map(self._texts.setdefault, values, values)))
+
+
+class _Places:
+    """Makes columns of the rows that trials have; -1 is none."""
+
+    def __init__(self, row_of: Mapping[str, int]) -> None:
+        self._row_of = row_of
+
+    def __call__(self, trials: Sequence[str]) -> Array:
+        return _numbers([self._row_of.get(trial, -1) for trial in trials])
 
 
 def _found(ids: Array, wanted: Array) -> tuple[Array, Array]:
@@ -217,15 +254,10 @@ def _found(ids: Array, wanted: Array) -> tuple[Array, Array]:
 
 
 def _placed(n_rows: int, rows: Array, values: Array, otherwise: object) -> Array:
+    """Return the values in their rows, -1 being none; in rows without one stands `otherwise`."""
     column = np.full(n_rows, otherwise, dtype=values.dtype)
-    column[rows] = values
+    column[rows[rows >= 0]] = values[rows >= 0]
     return column
-
-
-def _moments(values: Sequence[Any]) -> Array:
-    """Return moments in UTC, without saying so: what NumPy can compute with."""
-    moments = pd.DatetimeIndex(pd.to_datetime(list(values), utc=True, format="ISO8601"))
-    return moments.as_unit("us").tz_localize(None).to_numpy()
 
 
 def _seconds_between(start: Array, end: Array) -> Array:

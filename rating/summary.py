@@ -17,7 +17,7 @@ from db import Database, Dimension, Language, TrialKind
 from db.queries import Filters
 from rating import article
 from rating.errors import BadFilter
-from rating.frames import fitting, ratings_frame
+from rating.frames import chosen, fitting, ratings_frame
 from rating.quality import counted, excluded, flags_of
 from rating.statistics.analysis import analyse
 from rating.statistics.figures import (
@@ -121,9 +121,11 @@ def groups_of(rated: pd.DataFrame, *, include_flagged: bool = False) -> list[Gro
         rated: Rows of what `rated_trials` returns.
         include_flagged: Whether trials with signs of careless rating count as well.
     """
+    grouped = rated.groupby(["pair", "blind"], sort=True)
+    numbers = grouped.ngroup().to_numpy()
     groups = [
-        _group(str(pair), bool(blind), rows, include_flagged)
-        for (pair, blind), rows in rated.groupby(["pair", "blind"], sort=True)
+        _group(str(pair), bool(blind), chosen(rated, numbers == number), include_flagged)
+        for number, (pair, blind) in enumerate(grouped.groups)
     ]
     return sorted(groups, key=lambda group: -len(group.counted))
 
@@ -136,7 +138,7 @@ def _group(pair: str, blind: bool, rated: pd.DataFrame, include_flagged: bool) -
         models=(first, second),
         blind=blind,
         rated=rated,
-        counted=counted_rows[counted_rows["kind"] == TrialKind.REGULAR.value],
+        counted=chosen(counted_rows, (counted_rows["kind"] == TrialKind.REGULAR.value).to_numpy()),
         excluded=excluded(rated, include_flagged=include_flagged, flags=flags),
     )
 

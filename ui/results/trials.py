@@ -60,8 +60,8 @@ def behind(found: PairFindings, about: About) -> pd.DataFrame:
     models = found.figures.models
     trials = found.trials if about.dimension or about.score else found.regular
     if about.words:
-        found = trials["prompt"].str.contains(about.words, case=False, regex=False)
-        trials = trials[found.to_numpy(dtype=bool)]
+        said = trials["prompt"].str.contains(about.words, case=False, regex=False)
+        trials = trials[said.to_numpy(dtype=bool)]
     if about.score is not None:
         trials = trials[_has_score(trials, models, about)]
     if about.dimension is not None:
