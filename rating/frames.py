@@ -67,9 +67,11 @@ def ratings_frame(database: Database, filters: Filters) -> pd.DataFrame:
     columns["rating_s"] = _seconds_between(columns.pop("asked_at"), rated_at)
     columns["ready_s"] = _seconds_between(columns.pop("answered_at"), rated_at)
     newest_first = np.lexsort((-rating_ids, -rated_at.astype(np.int64)))
-    for name in tuple(columns):  # each in the place of the former: twice all would be much
-        columns[name] = pd.Series(columns[name][newest_first])
-    frame = pd.DataFrame(columns, copy=False)
+    series = {}
+    while columns:  # each in the place of the former: all of them twice would be much
+        name = next(iter(columns))
+        series[name] = pd.Series(columns.pop(name)[newest_first])
+    frame = pd.DataFrame(series, copy=False)
     return frame.assign(rated_at=frame["rated_at"].dt.tz_localize("UTC"))
 
 

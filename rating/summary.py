@@ -121,12 +121,11 @@ def groups_of(rated: pd.DataFrame, *, include_flagged: bool = False) -> list[Gro
         rated: Rows of what `rated_trials` returns.
         include_flagged: Whether trials with signs of careless rating count as well.
     """
-    grouped = rated.groupby(["pair", "blind"], sort=True)
-    numbers = grouped.ngroup().to_numpy()
-    groups = [
-        _group(str(pair), bool(blind), chosen(rated, numbers == number), include_flagged)
-        for number, (pair, blind) in enumerate(grouped.groups)
-    ]
+    kinds = rated[["pair", "blind"]].drop_duplicates().sort_values(["pair", "blind"])
+    groups = []
+    for pair, blind in zip(kinds["pair"], kinds["blind"], strict=True):
+        rows = ((rated["pair"] == pair) & (rated["blind"] == blind)).to_numpy(dtype=bool)
+        groups.append(_group(str(pair), bool(blind), chosen(rated, rows), include_flagged))
     return sorted(groups, key=lambda group: -len(group.counted))
 
 
