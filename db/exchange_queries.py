@@ -9,11 +9,10 @@ from itertools import islice
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
-from db.queries import Filters
+from db.queries import Filters, fitting
 from db.session_tables import Assignment, RatingSession
-from db.tables import Rater, Rating, Trial, TrialState, Turn, public_name
+from db.tables import Rater, Rating, Trial, Turn, public_name
 
-_FINAL = (TrialState.RATED, TrialState.REVEALED)
 _AT_ONCE = 500
 
 
@@ -25,19 +24,9 @@ def rated_in_order(
     A few hundred are in memory at a time. Those rated at the same moment come in the order of
     their ids, so it is the same order whatever the database.
     """
-    query = select(Trial.id, Rating.rated_at).join(Trial.rating).where(Trial.state.in_(_FINAL))
+    query = select(Trial.id, Rating.rated_at).join(Trial.rating).where(*fitting(filters))
     if session_id is not None:
         query = query.join(Trial.assignment).where(Assignment.session_id == session_id)
-    if filters.pair is not None:
-        query = query.where(Trial.pair == filters.pair)
-    if filters.blind is not None:
-        query = query.where(Trial.blind == filters.blind)
-    if filters.language is not None:
-        query = query.where(Trial.language == filters.language)
-    if filters.since is not None:
-        query = query.where(Rating.rated_at >= filters.since)
-    if filters.until is not None:
-        query = query.where(Rating.rated_at < filters.until)
     # Sorted here: PostgreSQL's order of texts depends on its locale.
     ids = [trial_id for trial_id, _ in sorted(session.execute(query), key=lambda r: (r[1], r[0]))]
     for some in _parts(ids):

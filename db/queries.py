@@ -141,17 +141,6 @@ def recent_timings(session: Session, model_key: str, limit: int) -> list[tuple[i
     return [(chars, first_s, total_s) for chars, first_s, total_s in session.execute(query)]
 
 
-def rated_trials(session: Session, filters: Filters) -> list[Trial]:
-    """Return the rated trials that fit, newest rating first."""
-    query = (
-        _whole_trials()
-        .join(Trial.rating)
-        .where(*fitting(filters))
-        .order_by(Rating.rated_at.desc(), Rating.id.desc())
-    )
-    return list(session.scalars(query))
-
-
 def trials_with(session: Session, trial_ids: Sequence[str]) -> list[Trial]:
     """Return the trials of these ids, in their order, with turns, answers and rating."""
     found = {t.id: t for t in session.scalars(_whole_trials().where(Trial.id.in_(trial_ids)))}

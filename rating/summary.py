@@ -114,6 +114,13 @@ def rated_trials(database: Database) -> pd.DataFrame:
     return frame.assign(careless=flags_of(frame))
 
 
+def careless_trials(database: Database) -> dict[str, tuple[str, ...]]:
+    """Return the signs of careless rating of those trials that have some, by their ids."""
+    rated = rated_trials(database)
+    found = zip(rated["trial"], rated["careless"], strict=True)
+    return {str(trial): tuple(flag.value for flag in flags) for trial, flags in found if flags}
+
+
 def groups_of(rated: pd.DataFrame, *, include_flagged: bool = False) -> list[Group]:
     """Return the trials of each pair, blind and open apart; most trials that count first.
 

@@ -9,7 +9,7 @@ import typer
 from db import DatabaseError, Language
 from rating.errors import BadExport, BadFilter, BadImport
 from rating.exchange import Exported, Format, Selection, export_file, import_file, write
-from rating.summary import filters_from
+from rating.summary import careless_trials, filters_from
 from ui.command_line.options import DatabaseUrl, give_up, open_database
 
 _STDOUT = Path("-")
@@ -53,14 +53,16 @@ def export(
         raise give_up("parquet is no text. Name a file with --out.")
     mode = None if blind is None else "blind" if blind else "open"
     try:
-        selection = Selection(
-            filters_from(pair=pair, mode=mode, language=language, since=since, until=until),
-            rating_session=session,
-            include_flagged=include_flagged,
-            spreadsheet=spreadsheet,
-        )
+        filters = filters_from(pair=pair, mode=mode, language=language, since=since, until=until)
         database = open_database(database_url, create=False)
         try:
+            selection = Selection(
+                filters,
+                rating_session=session,
+                flags=careless_trials(database),
+                include_flagged=include_flagged,
+                spreadsheet=spreadsheet,
+            )
             if out == _STDOUT:
                 exported = write(database, format_, selection, sys.stdout.buffer)
             else:

@@ -6,7 +6,8 @@ say much the same to the same prompt each time. The figures come from `rating`, 
 """
 
 import asyncio
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,18 +18,21 @@ from db import Database, Dimension, Language, queries
 from db.queries import Filters
 from db.rating_queries import rating_sessions
 from rating.dimensions import HIGHEST, LOWEST
+from rating.exchange import Format, Selection, export_bytes
 from rating.findings import Findings
 from rating.results_rule import visible_to
 from rating.session import Panel
-from rating.summary import filters_from
+from rating.summary import careless_trials, filters_from
 from ui import markup
 from ui.components import Components
-from ui.errors import shown_errors
+from ui.errors import Refused, shown_errors
 from ui.events import PRIVATE
 from ui.language import Texts, text_key, texts_in
 from ui.operator import Operator
-from ui.results import charts, report, trials, views
+from ui.results import charts, trials, views
+from ui.results.files import SAVE, as_data
 from ui.results.finder import Finder
+from ui.results.report import report_html
 from ui.results.trials import About
 from ui.visitor import connection_of, visitor_of
 
@@ -38,13 +42,6 @@ _LOOK_EVERY_S = 5.0
 _ANY = "any"
 _SCORES = [str(score) for score in range(LOWEST, HIGHEST + 1)]
 _TO_ANCHOR = "() => document.getElementById(location.hash.slice(1))?.scrollIntoView()"
-_SAVE = """file => {
-    const link = document.createElement("a");
-    link.href = file;
-    link.download = `twopane-${new Date().toISOString().slice(0, 10)}.html`;
-    link.click();
-}"""
-
 Page = tuple[Any, ...]
 
 
@@ -96,20 +93,37 @@ def build(blocks: gr.Blocks, panel: Panel, database: Database, operator: Operato
     with gr.Row():
         distribution, progress = _plot("distribution"), _plot("progress")
     figures = markup.component(elem_id="figures")
-    make_report = gr.Button(text_key("make_report"), elem_id="make-report", scale=0)
-    made = gr.Textbox(visible="hidden")
+    exporting = _file_boxes(events, filters)
     title = markup.component(elem_id="trials-title")
     with gr.Row(elem_classes="tp-filters"):
         about = _about_boxes()
     listed = markup.component(elem_id="trials")
     stamp = gr.Textbox(visible="hidden", elem_id="results-stamp")
     shown = _Shown(lead, forest, radar, distribution, progress, figures)
-    filled = [header, title, filters.pair, filters.mode, filters.session, *about.listed()]
-    opened = blocks.load(events.open, None, filled, **PRIVATE)
+    chosen = [filters.pair, filters.mode, filters.session, *about.listed()]
+    opened = blocks.load(events.open, None, [header, title, exporting, *chosen], **PRIVATE)
     _connect(events, (opened, refresh), filters, about, shown, listed, stamp)
-    make_report.click(events.make_report, filters.listed(), made, **PRIVATE).then(
-        None, made, None, js=_SAVE, **PRIVATE
-    )
+
+
+def _file_boxes(events: "_Events", filters: _Filters) -> gr.Row:
+    """Lay out what gives files away, and connect it; return what is for the operator."""
+    with gr.Row(elem_classes="tp-filters", equal_height=True):
+        make_report = gr.Button(text_key("make_report"), elem_id="make-report", scale=0)
+        with gr.Row(visible=False, elem_id="export") as exporting:
+            format_ = gr.Dropdown(
+                label=text_key("export_format"),
+                choices=[one.value for one in Format],
+                value=Format.CSV.value,
+                elem_id="export-format",
+            )
+            export = gr.Button(text_key("export"), elem_id="export-button", scale=0)
+    made = gr.Textbox(visible="hidden")
+    for done in (
+        make_report.click(events.make_report, filters.listed(), made, **PRIVATE),
+        export.click(events.export, [*filters.listed(), format_], made, **PRIVATE),
+    ):
+        done.success(None, made, None, js=SAVE, **PRIVATE)
+    return exporting
 
 
 def _plot(elem_id: str) -> gr.Plot:
@@ -224,6 +238,7 @@ class _Events:
         return (
             markup.header(t, "summary"),
             markup.render("results_trials", t),
+            gr.update(visible=self._operator.admits(connection_of(request))),
             gr.update(choices=[(key.replace("|", " · "), key) for key in pairs], value=pair),
             gr.update(value=_one_of(asked.get("mode"), ("blind", "open"))),
             gr.update(
@@ -317,21 +332,49 @@ class _Events:
         wanted = (pair, mode, language, since, until, session, include_flagged)
         with shown_errors(request):
             findings, _ = await self._find(wanted, request)
-            return await asyncio.to_thread(report.as_data, _texts(request), findings)
+            page = await asyncio.to_thread(report_html, _texts(request), findings)
+            return json.dumps(as_data("twopane-results.html", "text/html", page.encode()))
+
+    async def export(
+        self,
+        pair: object,
+        mode: object,
+        language: object,
+        since: object,
+        until: object,
+        session: object,
+        include_flagged: object,
+        format_: object,
+        request: gr.Request,
+    ) -> str:
+        """Return the ratings for other tools, for the browser to save: the operator's alone.
+
+        A file tells of attention trials and repeats, and who was on which side.
+        """
+        wanted = (pair, mode, language, since, until, session)
+        with shown_errors(request):
+            self._operator.check(connection_of(request))
+            if await self._panel.is_blinded(visitor_of(request)):
+                raise Refused("models_hidden")
+            chosen = Format(str(format_)) if str(format_) in set(Format) else Format.CSV
+            name, content = await asyncio.to_thread(
+                self._exported, chosen, _filters(wanted), include_flagged is True
+            )
+            return json.dumps(as_data(name, "application/octet-stream", content))
+
+    def _exported(
+        self, format_: Format, filters: Filters, include_flagged: bool
+    ) -> tuple[str, bytes]:
+        selection = Selection(
+            filters, flags=careless_trials(self._database), include_flagged=include_flagged
+        )
+        return export_bytes(self._database, format_, selection)
 
     async def _find(
-        self, wanted: tuple[object, ...], request: gr.Request
+        self, wanted: Sequence[object], request: gr.Request
     ) -> tuple[Findings, Filters]:
-        pair, mode, language, since, until, session, include_flagged = wanted
-        filters = filters_from(
-            pair=pair,
-            mode=mode,
-            language=language,
-            since=since,
-            until=until,
-            session=None if session == _ANY else session,
-        )
-        visible = await self._visible(filters, request)
+        *limits, include_flagged = wanted
+        visible = await self._visible(_filters(limits), request)
         found = await asyncio.to_thread(
             self._finder.find, visible, include_flagged=include_flagged is True
         )
@@ -343,6 +386,18 @@ class _Events:
         return await asyncio.to_thread(
             visible_to, self._database, filters, rater, operator=operator
         )
+
+
+def _filters(wanted: Sequence[object]) -> Filters:
+    pair, mode, language, since, until, session = wanted
+    return filters_from(
+        pair=pair,
+        mode=mode,
+        language=language,
+        since=since,
+        until=until,
+        session=None if session == _ANY else session,
+    )
 
 
 def _one_of(value: object, known: "tuple[str, ...] | list[str]") -> str:

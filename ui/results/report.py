@@ -3,8 +3,6 @@
 Has no answers, comments or raters in it. Which ratings it may tell of is decided by whoever asks.
 """
 
-import base64
-
 from db import utc_now
 from rating.findings import Findings
 from ui import markup
@@ -36,9 +34,3 @@ def report_html(t: Texts, findings: Findings) -> str:
         colours=COLOURS,
         score_colours=SCORE_COLOURS,
     )
-
-
-def as_data(t: Texts, findings: Findings) -> str:
-    """Return the file as an address that a browser can save without asking a server."""
-    text = base64.b64encode(report_html(t, findings).encode()).decode()
-    return f"data:text/html;charset=utf-8;base64,{text}"

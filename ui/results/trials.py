@@ -15,7 +15,7 @@ from db.queries import trials_with
 from rating.dimensions import HIGHEST, LOWEST, WORDINGS
 from rating.findings import PairFindings, scores_of
 from rating.quality import Flag, wording
-from rating.trial import latest
+from rating.trial import latest_if_any
 from ui import markup
 from ui.language import Texts
 
@@ -124,9 +124,7 @@ def _row(t: Texts, trial: Trial, flags: Sequence[Flag]) -> dict[str, Any]:
             {
                 "prompt": turn.prompt,
                 "answers": [
-                    latest(turn.answers, side).raw_text
-                    if any(answer.side is side for answer in turn.answers)
-                    else ""  # of ratings that were made elsewhere
+                    answer.raw_text if (answer := latest_if_any(turn.answers, side)) else ""
                     for side in Side
                 ],
             }

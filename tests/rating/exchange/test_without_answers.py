@@ -4,15 +4,16 @@ import pytest
 
 from backends.measurement import Resources, TimedAnswer
 from db import Database, Language, Trial
-from db.queries import Filters
-from rating.advice.candidates import Ground, candidates
+from db.queries import Filters, trials_with
+from rating.advice.candidates import Ground, Ratings, candidates
 from rating.exchange import Format, import_bytes
-from rating.summary import load_trials, summarise
+from rating.frames import ratings_frame
+from rating.summary import rated_trials, summarise
 from rating.trial import AnswerStatus, view_of
 from tests.rating.exchange.samples import exported
 from ui import markup
-from ui import summary as page
 from ui.language import texts_in
+from ui.results import trials as listing
 
 PAPER = """trial,rater,prompt,turns,model,side,dimension,score,preference,blind
 1,Ann,你好,2,tiny-qwen,left,memory,5,left,true
@@ -23,7 +24,9 @@ PAPER = """trial,rater,prompt,turns,model,side,dimension,score,preference,blind
 @pytest.fixture
 def trial(database: Database) -> Trial:
     import_bytes(database, PAPER.encode(), "paper.csv")
-    (trial,) = load_trials(database, Filters())
+    ids = [str(trial) for trial in ratings_frame(database, Filters())["trial"]]
+    with database.read() as session:
+        (trial,) = trials_with(session, ids)
     return trial
 
 
@@ -43,17 +46,20 @@ def test_its_rater_can_see_it_on_the_compare_page(trial: Trial) -> None:
         assert "tiny-chatglm" in text
 
 
-def test_the_summary_counts_it_and_lists_it(trial: Trial) -> None:
-    (pair,) = summarise([trial])
+def test_the_summary_counts_it_and_lists_it(database: Database, trial: Trial) -> None:
+    (pair,) = summarise(database, Filters()).pairs
     assert pair.n_trials == 1
-    row = page._trial_row(texts_in(Language.EN), trial)
-    assert [turn["answers"] for turn in row["turns"]] == [["", ""], ["", ""]]
+    shown = listing.shown(texts_in(Language.EN), database, rated_trials(database))
+    assert shown.count("<details") == 1
+    assert shown.count('<td class="tp-answer"></td>') == 2 * len(trial.turns)
 
 
-def test_its_scores_count_for_advice(trial: Trial) -> None:
+@pytest.mark.usefixtures("trial")
+def test_its_scores_count_for_advice(database: Database) -> None:
     models = [Resources(key, together=False) for key in ("tiny-chatglm", "tiny-qwen")]
     answers: list[TimedAnswer] = []
-    first, second = candidates(models, answers, [trial])
+    ratings = Ratings.of(database, [one.model_key for one in models], Filters())
+    first, second = candidates(models, answers, ratings)
     assert first.against["tiny-qwen"].difference[Ground.ALL].mean == -3
     assert second.rated_as == frozenset()
 

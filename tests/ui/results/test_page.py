@@ -5,6 +5,7 @@ The models are two endpoints that nobody serves: nothing here needs them to be t
 
 import asyncio
 import base64
+import json
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -94,6 +95,12 @@ def words(name: str, **values: object) -> str:
     return texts_in(Language.EN)(name, **values)
 
 
+def content_of(made: str) -> str:
+    """What the browser would save."""
+    _, address = json.loads(made)
+    return base64.b64decode(address.partition(",")[2]).decode()
+
+
 def many(models: tuple[str, str] = TINY, **changes: Any) -> list[Trial]:
     """Trials of eight prompts: the second model is plainly better."""
     return [
@@ -160,7 +167,7 @@ async def test_a_careless_rating_is_left_out_until_the_switch_is_on(pages: Pages
 async def test_what_is_asked_for_in_the_address_is_chosen(pages: Pages) -> None:
     store(pages.database, *many(), *many(OTHER)[:2])
     asked = {"pair": "|".join(OTHER), "mode": "blind", "dimension": "memory", "score": "5"}
-    _, _, pair, mode, session, dimension, model, score, about = await pages.call(
+    _, _, _, pair, mode, session, dimension, model, score, about = await pages.call(
         "open", request(**asked, model="beta@host", words="p")
     )
     assert (pair["value"], mode["value"]) == ("|".join(OTHER), "blind")
@@ -239,7 +246,7 @@ async def test_a_session_s_results_wait_for_its_rule_everywhere(
         opened = str(await pages.call("open", who))
         shown = await pages.show(who)
         report = await pages.call("make_report", *EVERYTHING, who)
-        said = [opened, shown, base64.b64decode(report.partition(",")[2]).decode()]
+        said = [opened, shown, content_of(report)]
         said += [await pages.call("summary", who), await pages.trials(who)]
         assert "alpha@host" not in str(said)
         assert words("results_hidden", n=1) in shown["lead"]
@@ -256,7 +263,7 @@ def rows_rater(database: Database) -> str:
 
 async def test_a_session_can_be_chosen_by_whoever_may_see_it(pages: Pages) -> None:
     store(pages.database, *in_session(ResultsRule.ALWAYS, many(OTHER)), *many(OTHER)[:3])
-    _, _, _, _, session, *_ = await pages.call("open", STRANGER)
+    _, _, _, _, _, session, *_ = await pages.call("open", STRANGER)
     assert session["visible"] is True
     chosen = session["choices"][1][1]
     shown = await pages.show(STRANGER, entries=(*EVERYTHING[:5], chosen, False))
@@ -282,10 +289,7 @@ async def test_the_report_is_one_file_that_fetches_nothing_and_names_no_rater(
     pages: Pages,
 ) -> None:
     store(pages.database, *many())
-    address = await pages.call("make_report", *EVERYTHING, STRANGER)
-    head, _, data = address.partition(",")
-    assert head == "data:text/html;charset=utf-8;base64"
-    page = base64.b64decode(data).decode()
+    page = content_of(await pages.call("make_report", *EVERYTHING, STRANGER))
     assert page.startswith("<!doctype html>")
     assert "tiny-qwen is better than tiny-chatglm" in page
     assert page.count("<circle") == 5
@@ -297,5 +301,18 @@ async def test_the_report_is_one_file_that_fetches_nothing_and_names_no_rater(
 
 
 async def test_the_report_of_nothing_says_so(pages: Pages) -> None:
-    address = await pages.call("make_report", *EVERYTHING, STRANGER)
-    assert words("report_empty") in base64.b64decode(address.partition(",")[2]).decode()
+    made = await pages.call("make_report", *EVERYTHING, STRANGER)
+    assert words("report_empty") in content_of(made)
+
+
+async def test_the_operator_alone_exports_ratings(pages: Pages) -> None:
+    store(pages.database, *many(), rated(prompt="hasty", asked_at=NOON - timedelta(seconds=1)))
+    with pytest.raises(gr.Error, match="Only whoever runs this panel"):
+        await pages.call("export", *EVERYTHING, "csv", STRANGER)
+    name, _ = json.loads(made := await pages.call("export", *EVERYTHING, "csv", OPERATOR))
+    assert name == "twopane-ratings.csv"
+    lines = content_of(made).splitlines()
+    assert len(lines) == 1 + 9 * 10
+    assert sum("too_fast" in line for line in lines) == 10
+    opened = [(await pages.call("open", who))[2]["visible"] for who in (OPERATOR, STRANGER)]
+    assert opened == [True, False]
