@@ -8,28 +8,26 @@ say much the same to the same prompt each time. The figures come from `rating`, 
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 import plotly.graph_objects as go
 
-from db import Database, Dimension, Language, queries
+from db import Database, queries
 from db.queries import Filters
 from db.rating_queries import rating_sessions
-from rating.dimensions import HIGHEST, LOWEST
 from rating.exchange import Format, Selection, export_bytes
 from rating.findings import Findings
 from rating.results_rule import visible_to
 from rating.session import Panel
 from rating.summary import careless_trials, filters_from
 from ui import markup
-from ui.components import Components
 from ui.errors import Refused, shown_errors
 from ui.events import PRIVATE
 from ui.language import Texts, text_key, texts_in
 from ui.operator import Operator
 from ui.results import charts, trials, views
+from ui.results.boxes import ANY, AboutBoxes, FilterBoxes, Shown, about_boxes, filter_boxes, plot
 from ui.results.files import SAVE, as_data
 from ui.results.finder import Finder
 from ui.results.report import report_html
@@ -39,45 +37,8 @@ from ui.visitor import connection_of, visitor_of
 PATH = "summary"
 
 _LOOK_EVERY_S = 5.0
-_ANY = "any"
-_SCORES = [str(score) for score in range(LOWEST, HIGHEST + 1)]
 _TO_ANCHOR = "() => document.getElementById(location.hash.slice(1))?.scrollIntoView()"
 Page = tuple[Any, ...]
-
-
-@dataclass(frozen=True)
-class _Filters(Components):
-    """Which ratings are meant, in the order of `_Events`' arguments."""
-
-    pair: gr.Dropdown
-    mode: gr.Dropdown
-    language: gr.Dropdown
-    since: gr.Textbox
-    until: gr.Textbox
-    session: gr.Dropdown
-    include_flagged: gr.Checkbox
-
-
-@dataclass(frozen=True)
-class _About(Components):
-    """Which trials are listed, in the order of `_Events.list_trials`' last arguments."""
-
-    dimension: gr.Dropdown
-    model: gr.Dropdown
-    score: gr.Dropdown
-    words: gr.Textbox
-
-
-@dataclass(frozen=True)
-class _Shown(Components):
-    """What the ratings say, in the order of `_Events.show`."""
-
-    lead: gr.HTML
-    forest: gr.Plot
-    radar: gr.Plot
-    distribution: gr.Plot
-    progress: gr.Plot
-    figures: gr.HTML
 
 
 def build(blocks: gr.Blocks, panel: Panel, database: Database, operator: Operator) -> None:
@@ -85,27 +46,27 @@ def build(blocks: gr.Blocks, panel: Panel, database: Database, operator: Operato
     events = _Events(panel, database, operator)
     header = markup.component(js_on_load="window.twopane.attachHeader(element)")
     with gr.Row(elem_classes="tp-filters"):
-        filters = _filter_boxes()
+        filters = filter_boxes()
         refresh = gr.Button(text_key("refresh"), scale=0, min_width=120)
     lead = markup.component(elem_id="verdicts")
     with gr.Row():
-        forest, radar = _plot("chart"), _plot("radar")
+        forest, radar = plot("chart"), plot("radar")
     with gr.Row():
-        distribution, progress = _plot("distribution"), _plot("progress")
+        distribution, progress = plot("distribution"), plot("progress")
     figures = markup.component(elem_id="figures")
     exporting = _file_boxes(events, filters)
     title = markup.component(elem_id="trials-title")
     with gr.Row(elem_classes="tp-filters"):
-        about = _about_boxes()
+        about = about_boxes()
     listed = markup.component(elem_id="trials")
     stamp = gr.Textbox(visible="hidden", elem_id="results-stamp")
-    shown = _Shown(lead, forest, radar, distribution, progress, figures)
+    shown = Shown(lead, forest, radar, distribution, progress, figures)
     chosen = [filters.pair, filters.mode, filters.session, *about.listed()]
     opened = blocks.load(events.open, None, [header, title, exporting, *chosen], **PRIVATE)
     _connect(events, (opened, refresh), filters, about, shown, listed, stamp)
 
 
-def _file_boxes(events: "_Events", filters: _Filters) -> gr.Row:
+def _file_boxes(events: "_Events", filters: FilterBoxes) -> gr.Row:
     """Lay out what gives files away, and connect it; return what is for the operator."""
     with gr.Row(elem_classes="tp-filters", equal_height=True):
         make_report = gr.Button(text_key("make_report"), elem_id="make-report", scale=0)
@@ -126,66 +87,12 @@ def _file_boxes(events: "_Events", filters: _Filters) -> gr.Row:
     return exporting
 
 
-def _plot(elem_id: str) -> gr.Plot:
-    return gr.Plot(show_label=False, visible=False, elem_id=elem_id, min_width=320)
-
-
-def _filter_boxes() -> _Filters:
-    return _Filters(
-        pair=gr.Dropdown(label=text_key("filter_pair"), choices=[], scale=2, elem_id="filter-pair"),
-        mode=gr.Dropdown(
-            label=text_key("filter_mode"),
-            choices=[_choice(_ANY), _choice("blind"), _choice("open")],
-            value=_ANY,
-        ),
-        language=gr.Dropdown(
-            label=text_key("filter_language"),
-            choices=[_choice(_ANY), ("中文", Language.ZH.value), ("English", Language.EN.value)],
-            value=_ANY,
-        ),
-        since=gr.Textbox(label=text_key("filter_since"), max_lines=1),
-        until=gr.Textbox(label=text_key("filter_until"), max_lines=1),
-        session=gr.Dropdown(
-            label=text_key("filter_session"), choices=[], visible=False, elem_id="filter-session"
-        ),
-        include_flagged=gr.Checkbox(
-            label=text_key("include_flagged"), elem_id="include-flagged", min_width=220
-        ),
-    )
-
-
-def _about_boxes() -> _About:
-    return _About(
-        dimension=gr.Dropdown(
-            label=text_key("dimension"),
-            choices=[
-                _choice(_ANY),
-                *((text_key(f"dimension_{key}"), key.value) for key in Dimension),
-            ],
-            value=_ANY,
-            elem_id="about-dimension",
-        ),
-        model=gr.Dropdown(label=text_key("model"), choices=[], elem_id="about-model"),
-        score=gr.Dropdown(
-            label=text_key("score"),
-            choices=[_choice(_ANY), *((score, score) for score in _SCORES)],
-            value=_ANY,
-            elem_id="about-score",
-        ),
-        words=gr.Textbox(label=text_key("about_words"), max_lines=1, elem_id="about-words"),
-    )
-
-
-def _choice(name: str) -> tuple[Any, str]:
-    return text_key(name), name
-
-
 def _connect(
     events: "_Events",
     begun: tuple[Any, gr.Button],
-    filters: _Filters,
-    about: _About,
-    shown: _Shown,
+    filters: FilterBoxes,
+    about: AboutBoxes,
+    shown: Shown,
     listed: gr.HTML,
     stamp: gr.Textbox,
 ) -> None:
@@ -242,16 +149,16 @@ class _Events:
             gr.update(choices=[(key.replace("|", " · "), key) for key in pairs], value=pair),
             gr.update(value=_one_of(asked.get("mode"), ("blind", "open"))),
             gr.update(
-                choices=[(t("any"), _ANY), *sessions],
+                choices=[(t("any"), ANY), *sessions],
                 value=_one_of(asked.get("session"), [key for _, key in sessions]),
                 visible=bool(sessions),
             ),
-            gr.update(value=about.dimension.value if about.dimension else _ANY),
+            gr.update(value=about.dimension.value if about.dimension else ANY),
             gr.update(
-                choices=[(t("any"), _ANY), *((model, model) for model in models)],
+                choices=[(t("any"), ANY), *((model, model) for model in models)],
                 value=_one_of(about.model, models),
             ),
-            gr.update(value=str(about.score) if about.score else _ANY),
+            gr.update(value=str(about.score) if about.score else ANY),
             about.words,
         )
 
@@ -396,12 +303,12 @@ def _filters(wanted: Sequence[object]) -> Filters:
         language=language,
         since=since,
         until=until,
-        session=None if session == _ANY else session,
+        session=None if session == ANY else session,
     )
 
 
 def _one_of(value: object, known: "tuple[str, ...] | list[str]") -> str:
-    return str(value) if value in known else _ANY
+    return str(value) if value in known else ANY
 
 
 def _shown(t: Texts, findings: Findings, hidden_sessions: int) -> Page:
