@@ -45,7 +45,7 @@ def main(
     """Measure and print the table."""
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
     print(
-        "| score rows | ratings | seconds | CPU seconds | peak memory (MB) |\n|---|---|---|---|---|"
+        "| score rows | ratings | seconds | of them CPU | peak memory (MB) |\n|---|---|---|---|---|"
     )
     for n_rows in rows or (0, 10_000, 100_000, 1_000_000):
         with tempfile.TemporaryDirectory() as folder:

@@ -70,7 +70,8 @@ def _file_boxes(events: "_Events", filters: FilterBoxes) -> gr.Row:
     """Lay out what gives files away, and connect it; return what is for the operator."""
     with gr.Row(elem_classes="tp-filters", equal_height=True):
         make_report = gr.Button(text_key("make_report"), elem_id="make-report", scale=0)
-        with gr.Row(visible=False, elem_id="export") as exporting:
+        exporting = gr.Row(visible=False, elem_id="export")
+        with exporting:
             format_ = gr.Dropdown(
                 label=text_key("export_format"),
                 choices=[one.value for one in Format],
