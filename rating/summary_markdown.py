@@ -10,7 +10,14 @@ from db import Dimension, Language
 from rating import article
 from rating.dimensions import WORDINGS
 from rating.quality import Flag, wording
-from rating.statistics.figures import Estimate, Interval, PairFigures, Rank, Results
+from rating.statistics.figures import (
+    DimensionFigures,
+    Estimate,
+    Interval,
+    PairFigures,
+    Rank,
+    Results,
+)
 from rating.statistics.verdicts import sentence
 from rating.summary import is_builtin, signed, two_decimals
 
@@ -143,7 +150,7 @@ def _table(pair: PairFigures, language: Language) -> list[str]:
             [
                 WORDINGS[key][language].name,
                 *(two_decimals(figures.mean.get(model)) for model in pair.models),
-                f"{signed(figures.difference)} {interval_text(figures.interval)}",
+                _with_interval(figures),
                 p_text(figures.p_holm),
                 signed(figures.effect),
                 two_decimals(figures.agreement.alpha if figures.agreement else None),
@@ -152,6 +159,12 @@ def _table(pair: PairFigures, language: Language) -> list[str]:
             ]
         )
     return [f"| {' | '.join(row)} |" for row in rows]
+
+
+def _with_interval(figures: DimensionFigures) -> str:
+    if figures.interval is None:
+        return signed(figures.difference)
+    return f"{signed(figures.difference)} {interval_text(figures.interval)}"
 
 
 def _preference(pair: PairFigures, words: Mapping[str, str]) -> str:

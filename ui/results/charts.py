@@ -4,6 +4,7 @@ The tables beside them have the same figures for those who can't see a chart.
 """
 
 from collections.abc import Sequence
+from html import escape
 
 import plotly.graph_objects as go
 
@@ -131,9 +132,12 @@ def distribution(t: Texts, found: PairFindings) -> go.Figure:
             marker={"color": SCORE_COLOURS[place]},
         )
     figure.update_layout(barmode="stack", bargap=0.25)
-    figure.update_xaxes(tickformat=".0%", range=[0, 1], **GRID)
+    first, second = found.figures.models
+    figure.update_xaxes(
+        tickformat=".0%", range=[0, 1], title=f"A {escape(first)}<br>B {escape(second)}", **GRID
+    )
     figure.update_yaxes(autorange="reversed", automargin=True, showgrid=False)
-    figure = dressed(figure, t("distribution_chart"), height=460)
+    figure = dressed(figure, t("given_title"), height=460)
     return figure.update_layout(legend={"traceorder": "normal"})
 
 
