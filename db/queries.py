@@ -18,7 +18,7 @@ from db.measurement_tables import (
     Measurement,
     MeasurementState,
 )
-from db.session_tables import Assignment
+from db.session_tables import Assignment, RatingSession, TrialKind
 from db.tables import (
     Answer,
     FinishReason,
@@ -71,7 +71,7 @@ def load_trial(
     session: Session, trial_id: str, rater_id: str, *, for_update: bool = False
 ) -> Trial | None:
     """Return the rater's trial with its turns, answers and rating; None if it isn't theirs."""
-    query = _whole_trials().where(Trial.id == trial_id, Trial.rater_id == rater_id)
+    query = whole_trials().where(Trial.id == trial_id, Trial.rater_id == rater_id)
     if for_update:
         query = query.with_for_update(of=Trial)
     return session.scalars(query).one_or_none()
@@ -80,7 +80,7 @@ def load_trial(
 def latest_trial(session: Session, rater_id: str, *, for_update: bool = False) -> Trial | None:
     """Return the trial the rater began last, unless it was abandoned."""
     query = (
-        _whole_trials()
+        whole_trials()
         .where(Trial.rater_id == rater_id)
         .order_by(Trial.created_at.desc(), Trial.id)
         .limit(1)
@@ -92,9 +92,17 @@ def latest_trial(session: Session, rater_id: str, *, for_update: bool = False) -
 
 
 def count_rated(session: Session, rater_id: str, pair: str) -> int:
-    """Return how many trials of `pair` the rater has rated."""
-    query = select(func.count()).where(
-        Trial.rater_id == rater_id, Trial.pair == pair, Trial.state.in_(FINAL)
+    """Return how many trials of `pair` the rater has rated, but for repeats and attention items."""
+    query = (
+        select(func.count())
+        .select_from(Trial)
+        .outerjoin(Assignment, Assignment.trial_id == Trial.id)
+        .where(
+            Trial.rater_id == rater_id,
+            Trial.pair == pair,
+            Trial.state.in_(FINAL),
+            or_(Assignment.kind.is_(None), Assignment.kind == TrialKind.REGULAR),
+        )
     )
     return session.scalar(query) or 0
 
@@ -143,7 +151,7 @@ def recent_timings(session: Session, model_key: str, limit: int) -> list[tuple[i
 
 def trials_with(session: Session, trial_ids: Sequence[str]) -> list[Trial]:
     """Return the trials of these ids, in their order, with turns, answers and rating."""
-    found = {t.id: t for t in session.scalars(_whole_trials().where(Trial.id.in_(trial_ids)))}
+    found = {t.id: t for t in session.scalars(whole_trials().where(Trial.id.in_(trial_ids)))}
     return [found[trial_id] for trial_id in trial_ids if trial_id in found]
 
 
@@ -234,8 +242,12 @@ def _whole_measurements() -> Select[Measurement]:
     )
 
 
-def _whole_trials() -> Select[Trial]:
+def whole_trials() -> Select[Trial]:
+    """Select trials with all that a view of them needs."""
     return select(Trial).options(
         selectinload(Trial.turns).selectinload(Turn.answers),
         selectinload(Trial.rating).selectinload(Rating.scores),
+        selectinload(Trial.assignment)
+        .selectinload(Assignment.session)
+        .selectinload(RatingSession.pack),
     )
