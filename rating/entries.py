@@ -7,7 +7,7 @@ rating or says what is missing. Knows nothing of states: whether a trial may be 
 import json
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, field_validator
 
@@ -24,6 +24,9 @@ DRAFT_LIMIT = 20_000
 
 NOT_APPLICABLE = "na"
 
+NO_IDEA = "none"
+"""What a rater enters who can't guess which model is on which side."""
+
 _UNFIT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 Entry = Annotated[StrictInt, Field(ge=LOWEST, le=HIGHEST)] | Annotated[str, Field(pattern="^na$")]
@@ -35,6 +38,7 @@ class _Form(BaseModel):
     scores: dict[Side, dict[Dimension, Entry | None]] = {}
     preference: Preference | None = None
     comment: str = Field(default="", max_length=COMMENT_LIMIT)
+    guess: Side | Literal["none"] | None = None
 
     @field_validator("comment", mode="before")
     @classmethod
@@ -42,12 +46,14 @@ class _Form(BaseModel):
         return clean_text(comment).strip() if isinstance(comment, str) else comment
 
 
-def parse_rating(payload: Any, turns: int) -> RatingView:
+def parse_rating(payload: Any, turns: int, *, asks_guess: bool = False) -> RatingView:
     """Check what a rater sent.
 
     Args:
-        payload: `{"scores": {side: {dimension: 1..5 or "na"}}, "preference": .., "comment": ..}`
+        payload: `{"scores": {side: {dimension: 1..5 or "na"}}, "preference": .., "comment": ..}`,
+            and `"guess"`, the side on which the pair's first model is believed to be, or "none".
         turns: How many turns the trial has; memory can't be scored after one.
+        asks_guess: Whether a guess belongs to it; without that one is passed over.
 
     Raises:
         BadRating: Something is missing, out of range or doesn't apply; says what.
@@ -57,6 +63,8 @@ def parse_rating(payload: Any, turns: int) -> RatingView:
     except ValidationError as error:
         raise _not_allowed(error) from error
     missing = _missing(form)
+    if asks_guess and form.guess is None:
+        missing.append("guess")
     if missing:
         raise BadRating(
             "rating_incomplete",
@@ -75,7 +83,8 @@ def parse_rating(payload: Any, turns: int) -> RatingView:
                 'memory can\'t be scored after one turn: choose "not applicable".',
             )
     assert form.preference is not None
-    return RatingView(scores, form.preference, form.comment)  # type: ignore[arg-type]
+    guess = Side(form.guess) if asks_guess and form.guess in set(Side) else None
+    return RatingView(scores, form.preference, form.comment, guess)  # type: ignore[arg-type]
 
 
 def _missing(form: _Form) -> list[str]:

@@ -6,6 +6,8 @@
     ├── BadPrompt         nothing to ask, or too long
     ├── PairInUse         its models can't be exchanged or measured now
     ├── BadRating         entries are missing or not allowed
+    ├── NothingToRate     the rating session has no trial for this rater, or not now
+    ├── BadSession        a rating session can't be made so, or not do that now
     ├── BadFilter         a choice of rated trials can't be understood
     ├── BadExport         ratings can't be written like that
     ├── BadImport         a file of ratings can't be taken as it is
@@ -63,6 +65,14 @@ class BadPrompt(TrialError):  # noqa: N818
 
 class BadRating(TrialError):  # noqa: N818
     """The rating can't be saved as it is; what was entered stays on the page."""
+
+
+class NothingToRate(TrialError):  # noqa: N818
+    """The rating session gives this rater nothing: for good, for some minutes, or while paused."""
+
+
+class BadSession(TrialError):  # noqa: N818
+    """A rating session can't be made as it is described, or not be what it is asked to be."""
 
 
 class BadFilter(TrialError):  # noqa: N818

@@ -31,7 +31,9 @@ from rating.run import ChatModel, Outcome
 from rating.trial import RatingView, latest, move, self_naming_flag, view_of
 
 _COMPLETE = (FinishReason.STOP, FinishReason.LENGTH)
-_TIMED_ANSWERS = 20
+TIMED_ANSWERS = 20
+"""From how many answers of a model its usual pace is taken."""
+
 _SHORTEST_S = 0.1
 
 
@@ -42,7 +44,8 @@ def begin_trial(
     rater = queries.ensure_rater(session, rater_id, language)
     before = queries.latest_trial(session, rater_id, for_update=True)
     if before is not None and before.rating is None:
-        if not before.turns and (before.pair, before.blind) == (pair, blind):
+        same = (before.pair, before.blind) == (pair, blind)
+        if same and not before.turns and before.assignment is None:
             before.language = language
             return before
         move(before, TrialState.ABANDONED)
@@ -58,6 +61,7 @@ def begin_trial(
         language=language,
         turns=[],
         rating=None,
+        assignment=None,
     )
     session.add(trial)
     session.flush()
@@ -97,8 +101,11 @@ def history(trial: Trial, side: Side) -> list[Message]:
     return [*messages, Message("user", trial.turns[-1].prompt)]
 
 
-def close_answers(session: Session, outcomes: Sequence[Outcome]) -> None:
-    """Write how the answers of one turn ended; rateable is the trial if both sides are complete."""
+def close_answers(session: Session, outcomes: Sequence[Outcome]) -> Trial:
+    """Write how the answers of one turn ended, and return the trial.
+
+    It is rateable if both sides are complete.
+    """
     answers = [session.get_one(Answer, outcome.answer_id) for outcome in outcomes]
     turn = answers[0].turn
     trial = _locked(session, turn.trial)
@@ -110,6 +117,7 @@ def close_answers(session: Session, outcomes: Sequence[Outcome]) -> None:
     complete = all(latest(turn.answers, side).finish_reason in _COMPLETE for side in Side)
     if complete and trial.state is TrialState.ANSWERING:
         move(trial, TrialState.RATEABLE)
+    return trial
 
 
 def _locked(session: Session, trial: Trial) -> Trial:
@@ -130,8 +138,8 @@ def _close(answer: Answer, outcome: Outcome) -> None:
     answer.finished_at = utc_now()
 
 
-def withdraw(session: Session, outcomes: Sequence[Outcome]) -> None:
-    """Take back a turn that was too long for a model, as if it had not been asked."""
+def withdraw(session: Session, outcomes: Sequence[Outcome]) -> Trial:
+    """Take back a turn that was too long for a model, as if not asked; return the trial."""
     turn = session.get_one(Answer, outcomes[0].answer_id).turn
     trial = _locked(session, turn.trial)
     if trial.state is TrialState.ANSWERING:
@@ -140,6 +148,7 @@ def withdraw(session: Session, outcomes: Sequence[Outcome]) -> None:
         session.delete(answer)
     session.flush()
     session.delete(turn)
+    return trial
 
 
 def close_interrupted(trial: Trial) -> None:
@@ -166,6 +175,7 @@ def save_rating(trial: Trial, entered: RatingView) -> None:
         rater_id=trial.rater_id,
         preference=entered.preference,
         comment=entered.comment,
+        guess=entered.guess,
         scores=[
             Score(side=side, dimension=dimension, score=score)
             for (side, dimension), score in entered.scores.items()
@@ -183,7 +193,12 @@ def reveal(trial: Trial) -> None:
 
 def usual_pace(session: Session, model_keys: Iterable[str]) -> Pace | None:
     """Return the slowest model's median pace over its last answers; None if one is unknown."""
-    paces = [_pace(queries.recent_timings(session, key, _TIMED_ANSWERS)) for key in model_keys]
+    return slowest_pace([queries.recent_timings(session, key, TIMED_ANSWERS) for key in model_keys])
+
+
+def slowest_pace(timings: Iterable[Sequence[tuple[int, float, float]]]) -> Pace | None:
+    """Return the slowest of the median paces of each model's timings; None if it has none."""
+    paces = [_pace(of_model) for of_model in timings]
     known = [pace for pace in paces if pace is not None]
     return Pace.slowest(known) if len(known) == len(paces) else None
 

@@ -59,13 +59,18 @@ class ChatModel(Protocol):
 
 @dataclass(frozen=True)
 class Question:
-    """What one side is asked."""
+    """What one side is asked.
+
+    Attributes:
+        source: Where its answer comes from, if not from where the run's answers do.
+    """
 
     side: Side
     answer_id: int
     chat_model: ChatModel
     messages: Sequence[Message]
     sampling: Sampling
+    source: "Source | None" = None
 
 
 @dataclass(frozen=True)
@@ -214,6 +219,7 @@ class TurnRun:
         hidden_names: Sequence[str] | None,
         reference: Pace | None,
         source: Source = ask_model,
+        at_once: bool = False,
     ) -> None:
         """Make ready to ask.
 
@@ -223,8 +229,10 @@ class TurnRun:
                 nothing is masked or paced.
             reference: The slower model's usual pace, if it is known; only for blind trials.
             source: Gives the answers.
+            at_once: Whether both are shown as soon as both are there, without any pace.
         """
         self._source = source
+        self._at_once = at_once
         self._blind = hidden_names is not None
         self._sides = {
             q.side: _LiveSide(q, None if hidden_names is None else NameMask(hidden_names))
@@ -261,7 +269,7 @@ class TurnRun:
 
     async def _answer(self, live: _LiveSide) -> None:
         try:
-            async with aclosing(self._source(live.question)) as stream:
+            async with aclosing((live.question.source or self._source)(live.question)) as stream:
                 async for event in stream:
                     live.take(event)
             self._end_well(live)
@@ -293,11 +301,14 @@ class TurnRun:
         while not all(s.reason and len(s.ready) <= self._shown for s in self._sides.values()):
             await asyncio.sleep(FLUSH_INTERVAL_S)
             progress = [live.progress for live in self._sides.values()]
-            self._shown = (
-                self._pace.advance(progress, self._elapsed_s)
-                if self._blind
-                else max(side.ready for side in progress)
-            )
+            self._shown = self._may_be_shown(progress)
+
+    def _may_be_shown(self, progress: Sequence[Progress]) -> int:
+        if self._at_once and not all(side.ended for side in progress):
+            return self._shown
+        if self._blind and not self._at_once:
+            return self._pace.advance(progress, self._elapsed_s)
+        return max(side.ready for side in progress)
 
     @property
     def _elapsed_s(self) -> float:

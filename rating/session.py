@@ -6,11 +6,9 @@ paced and masked is `run`'s, what is written `record`'s, what may be seen `trial
 """
 
 import asyncio
-import logging
-import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
@@ -18,40 +16,37 @@ from typing import Any, TypeVar
 from sqlalchemy.orm import Session
 
 from backends.catalog import Model
-from db import Database, Language, Side, Trial, TrialState, Turn, queries, utc_now
+from db import (
+    Database,
+    Language,
+    RatingSession,
+    SessionState,
+    Side,
+    Trial,
+    TrialState,
+    queries,
+    utc_now,
+)
 from rating import prompt_sets, record
 from rating.answer_cache import AnswerCache
-from rating.assignment import pair_key
+from rating.answering import Answering, Opened
+from rating.cast import Cast
 from rating.entries import clean_text, is_older, parse_draft, parse_rating
 from rating.errors import BadPrompt, PairInUse, TrialNotFound, WrongState
 from rating.prompt_sets import PromptSet
-from rating.run import (
-    FLUSH_INTERVAL_S,
-    ChatModel,
-    Outcome,
-    Question,
-    Source,
-    TurnRun,
-    ask_model,
-)
+from rating.run import ChatModel, Outcome, Question, Source, TurnRun, ask_model
+from rating.sessions import giving
+from rating.sessions.standing import Standing, standing_of
 from rating.trial import TrialView, view_of
-
-logger = logging.getLogger(__name__)
 
 PROMPT_LIMIT = prompt_sets.TURN_LIMIT
 """Longest prompt, in characters; what the models' contexts allow is often less."""
-
-ABANDON_AFTER_S = 60.0
-"""How long answers go on when nobody watches: long enough for a reload or a lost connection."""
 
 IN_USE_MIN = 30
 """How long an unrated trial keeps its models: a rater may read and think, but doesn't come back
 from a longer break to a conversation that can be gone on with only by chance."""
 
-_HEARTBEAT_S = 0.5
-
 T = TypeVar("T")
-_Opened = tuple[TrialView, list[Question]]
 
 
 @dataclass(frozen=True)
@@ -90,13 +85,11 @@ class Panel:
         self._cache = cache
         self._own_source = source
         self._prompt_set = prompt_set
-        self._use(models)
+        self._cast = Cast(models)
         self._pause: Callable[[], WrongState] | None = None
-        self._answering: set[str] = set()  # from before the turn is opened to after it is recorded
-        self._runs: dict[str, TurnRun] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._watchers: dict[str, int] = {}
-        self._leaving: dict[str, asyncio.TimerHandle] = {}
+        self._answering = Answering(
+            self._make_run, self._record, self._keep, lambda: self._pause is not None
+        )
         self._withdrawn: set[str] = set()  # turns that were too long, until somebody is told
 
     @property
@@ -107,15 +100,11 @@ class Panel:
     @property
     def models(self) -> tuple[Model, ...]:
         """The models of the pair, in the order of their keys."""
-        return tuple(self._models[key].model for key in sorted(self._models))
+        return self._cast.models
 
     def suggested(self, language: Language) -> Sequence[str]:
         """Return prompts that a reader of `language` may want to ask."""
         return prompt_sets.suggested(language, self._prompt_set)
-
-    def _use(self, models: tuple[ChatModel, ChatModel]) -> None:
-        self._models = {chat_model.model.key: chat_model for chat_model in models}
-        self._pair = pair_key(*self._models)
 
     async def change_models(
         self, exchange: Callable[[], Awaitable[tuple[ChatModel, ChatModel]]]
@@ -131,7 +120,7 @@ class Panel:
         """
         await self.pause(_exchanging)
         try:
-            self._use(await exchange())
+            self._cast = Cast(await exchange())
         finally:
             self.resume()
 
@@ -167,69 +156,119 @@ class Panel:
 
     async def _refuse_while_in_use(self) -> None:
         since = utc_now() - timedelta(minutes=IN_USE_MIN)
-        recent = await self._read(lambda session: queries.unrated_since(session, self._pair, since))
-        if count := len(self._answering.union(recent)):
+        pair = self._cast.pair
+        recent = await self._read(lambda session: queries.unrated_since(session, pair, since))
+        if count := len(self._answering.trials.union(recent)):
             raise PairInUse(count, IN_USE_MIN)
 
     async def close(self) -> None:
         """Stop what is being answered and record it."""
-        for run in self._runs.values():
-            run.stop()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._answering.close()
 
     async def current(self, visitor: Visitor) -> TrialView | None:
         """Return the trial the rater was at, as it stands; None if there is none."""
 
         def load(session: Session) -> TrialView | None:
             trial = queries.latest_trial(session, visitor.id)
-            return None if trial is None else self._view_of(trial)
+            return None if trial is None else self._cast.view_of(trial)
 
         view = await self._read(load)
-        return None if view is None else self._as_shown(await self._settled(visitor, view))
+        return (
+            None if view is None else self._answering.as_shown(await self._settled(visitor, view))
+        )
 
     async def is_blinded(self, visitor: Visitor) -> bool:
-        """Whether the rater has answers on the screen and must not learn who gave them."""
+        """Whether the rater has answers on the screen and must not learn who gave them.
+
+        In a rating session that is so until they have rated all of theirs.
+        """
         view = await self.current(visitor)
-        return view is not None and bool(view.turns) and view.blind and view.rating is None
+        if view is None or not view.blind or not view.turns:
+            return False
+        return view.rating is None or view.state is TrialState.RATED
+
+    async def standing(self, visitor: Visitor) -> Standing | None:
+        """Return how far the rater is in the rating session that is on.
+
+        Where none is, in the closed one that their last trial is of; None without either.
+        """
+
+        def load(session: Session) -> Standing | None:
+            found = giving.current_session(session, self._cast.keys)
+            if found is None:
+                trial = queries.latest_trial(session, visitor.id)
+                given = trial.assignment if trial else None
+                found = given.session if given else None
+                if found is None or found.state is not SessionState.CLOSED:
+                    return None
+            return standing_of(session, found, visitor.id, self._cast.title)
+
+        return await self._read(load)
 
     async def new_trial(self, visitor: Visitor) -> TrialView:
         """Begin a trial; the one before it is abandoned unless it was rated.
 
+        In a rating session it is the one that the session gives next, or that the rater is at.
+
         Raises:
+            NothingToRate: The session has nothing for this rater, or not now.
             WrongState: The models are being exchanged, or measured.
         """
         self._refuse_while_paused()
         before = await self.current(visitor)
-        if before is not None and before.id in self._runs:
-            self._runs[before.id].stop()
-        return await self._write(
-            lambda session: view_of(
-                record.begin_trial(
-                    session, visitor.id, visitor.language, self._pair, blind=self._blind
-                )
+
+        def begin(session: Session) -> Trial:
+            if found := giving.current_session(session, self._cast.keys):
+                return giving.give(session, found.id, visitor.id, visitor.language)
+            return record.begin_trial(
+                session, visitor.id, visitor.language, self._cast.pair, blind=self._blind
             )
-        )
+
+        view = await self._write(lambda session: self._cast.view_of(begin(session)))
+        if before is not None and before.id != view.id:
+            self._answering.stop(before.id)
+        return self._answering.as_shown(await self._settled(visitor, view))
 
     async def ask(self, visitor: Visitor, trial_id: str | None, prompt: str) -> TrialView:
         """Put the next prompt to both models and return at once; `watch` follows the answers.
 
         Without `trial_id` a new trial is begun; also for one that nothing was asked in before its
-        models were exchanged.
+        models were exchanged. In a rating session the prompt is the session's: `prompt` is empty or
+        the same. Further turns of its script then follow by themselves.
 
         Raises:
-            BadPrompt: Nothing to ask, or too long; the trial is as it was.
+            BadPrompt: Nothing to ask, too long, or not the session's; the trial is as it was.
+            NothingToRate: The session has nothing for this rater, or not now.
             TrialError: The trial can't be asked now.
         """
-        prompt = _checked_prompt(prompt)
+        given = await self._is_given(visitor, trial_id)
+        prompt = _cleaned(prompt) if given else _checked_prompt(prompt)
         if trial_id is None or await self._is_outdated(visitor, trial_id):
+            if given and prompt:
+                raise giving.prompt_is_given()
             trial_id = (await self.new_trial(visitor)).id
 
-        def open_turn(session: Session) -> _Opened:
+        def open_turn(session: Session) -> Opened:
             trial = _load(session, visitor, trial_id, for_update=True)
-            turn = record.open_turn(trial, prompt, prompt_sets.prompt_id(prompt))
-            return self._open(session, turn, Side)
+            if trial.assignment is not None and trial.assignment.session is not None:
+                due = giving.check_turn(trial, prompt)
+                turn = record.open_turn(trial, due, trial.assignment.prompt_id)
+            else:
+                turn = record.open_turn(trial, prompt, prompt_sets.prompt_id(prompt))
+            return self._cast.open(session, turn, Side)
 
         return await self._start(trial_id, open_turn)
+
+    async def _is_given(self, visitor: Visitor, trial_id: str | None) -> bool:
+        """Whether a rating session gives the prompt: of this trial, or of the one to be begun."""
+
+        def given(session: Session) -> bool:
+            trial = None if trial_id is None else _load(session, visitor, trial_id)
+            if trial is not None and (trial.turns or trial.assignment is not None):
+                return trial.assignment is not None
+            return giving.current_session(session, self._cast.keys) is not None
+
+        return await self._read(given)
 
     async def retry(self, visitor: Visitor, trial_id: str, sides: Iterable[Side]) -> TrialView:
         """Ask the sides again that failed or were stopped, and return at once.
@@ -239,13 +278,13 @@ class Panel:
         """
         wanted = set(sides)
 
-        def open_again(session: Session) -> _Opened:
+        def open_again(session: Session) -> Opened:
             trial = _load(session, visitor, trial_id, for_update=True)
             record.close_interrupted(trial)  # nobody writes them: the trial is claimed by now
             possible = [side for side in view_of(trial).to_retry if side in wanted]
             if not possible:
                 raise WrongState("nothing_to_retry", "No side has to be asked again.")
-            return self._open(session, trial.turns[-1], possible)
+            return self._cast.open(session, trial.turns[-1], possible)
 
         return await self._start(trial_id, open_again)
 
@@ -255,25 +294,30 @@ class Panel:
         Raises:
             BadPrompt: The turn was too long for a model and has been taken back.
         """
-        view = await self._view(visitor, trial_id)
-        run = self._runs.get(trial_id)
-        if run is not None:
-            async with aclosing(self._frames(view, run)) as frames:
-                async for shown in frames:
-                    yield shown
-        yield self._as_shown(await self._view(visitor, trial_id))
-        if trial_id in self._withdrawn or (run is not None and run.too_long):
+        async with aclosing(
+            self._answering.watch(trial_id, partial(self._view, visitor, trial_id))
+        ) as views:
+            async for view in views:
+                yield view
+        if trial_id in self._withdrawn:
             self._withdrawn.discard(trial_id)
-            raise BadPrompt(
-                "conversation_too_long",
-                "That is too long for one of the models: shorten the prompt or begin a new trial.",
+            raise self._too_long(view)
+
+    def _too_long(self, view: TrialView) -> BadPrompt:
+        if view.session is not None:
+            return BadPrompt(
+                "given_prompt_too_long",
+                "This prompt is too long for one of the models and is left out. Go on to the next.",
             )
+        return BadPrompt(
+            "conversation_too_long",
+            "That is too long for one of the models: shorten the prompt or begin a new trial.",
+        )
 
     async def stop(self, visitor: Visitor, trial_id: str) -> None:
         """End the answers that are being written; does nothing when there are none."""
         await self._read(lambda session: _load(session, visitor, trial_id).id)
-        if run := self._runs.get(trial_id):
-            run.stop()
+        self._answering.stop(trial_id)
 
     async def save_draft(self, visitor: Visitor, trial_id: str, draft: Any) -> None:
         """Keep what the rater has entered so far; ignored once the rating is saved."""
@@ -287,7 +331,7 @@ class Panel:
         await self._write(save)
 
     async def rate(self, visitor: Visitor, trial_id: str, payload: Any) -> TrialView:
-        """Save the rating, then tell who was who.
+        """Save the rating, then tell who was who; in a rating session only after the last one.
 
         The same rating sent twice is stored once. When this returns, the rating is on the disk.
 
@@ -302,7 +346,10 @@ class Panel:
                 raise WrongState("abandoned", "This trial was left for a new one.")
             if trial.rating is None and trial.state is not TrialState.RATEABLE:
                 raise WrongState("not_rateable", "Both answers must be complete before a rating.")
-            record.save_rating(trial, parse_rating(payload, len(trial.turns)))
+            given_by = trial.assignment.session if trial.assignment else None
+            asks_guess = given_by is not None and given_by.asks_guess
+            entered = parse_rating(payload, len(trial.turns), asks_guess=asks_guess)
+            record.save_rating(trial, entered)
 
         await self._write(save)
         return await self._view(visitor, trial_id)
@@ -311,135 +358,101 @@ class Panel:
         def outdated(session: Session) -> bool:
             trial = _load(session, visitor, trial_id)
             unasked = trial.state is TrialState.DRAFTING and not trial.turns
-            return unasked and trial.pair != self._pair
+            if trial.assignment is None and giving.current_session(session, self._cast.keys):
+                return unasked
+            return unasked and self._cast.has_other_models(trial)
 
         return await self._read(outdated)
 
     # --- one turn -------------------------------------------------------------------------------
 
-    async def _start(self, trial_id: str, opening: Callable[[Session], _Opened]) -> TrialView:
+    async def _start(self, trial_id: str, opening: Callable[[Session], Opened]) -> TrialView:
         """Open answers in the database, then have them written by a task of their own."""
         if not _is_id(trial_id):
             raise TrialNotFound
         self._refuse_while_paused()
         if trial_id in self._answering:
             raise WrongState("answering", "This trial is being answered already.")
-        self._answering.add(trial_id)
         self._withdrawn.discard(trial_id)
-        try:
-            view, questions = await self._write(opening)
-            run = await self._make_run(view, questions)
-        except BaseException:
-            self._answering.discard(trial_id)
-            raise
-        self._runs[trial_id] = run
-        task = asyncio.create_task(self._drive(trial_id, run))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        self._stop_if_left(trial_id)
-        return self._as_shown(view)
+        return await self._answering.start(trial_id, lambda: self._write(opening))
 
     async def _make_run(self, view: TrialView, questions: list[Question]) -> TurnRun:
-        source = self._source(view)
-        if not view.blind:
-            return TurnRun(questions, hidden_names=None, reference=None, source=source)
-        # Names of both models on both sides: a name left standing would tell as much.
-        names = {name for model in self.models for name in model.names}
-        reference = await self._read(lambda session: record.usual_pace(session, self._models))
-        return TurnRun(questions, hidden_names=sorted(names), reference=reference, source=source)
+        conditions = await self._read(lambda session: self._cast.conditions(session, view))
+        return TurnRun(
+            questions,
+            hidden_names=conditions.names if view.blind else None,
+            reference=conditions.reference if view.blind else None,
+            source=self._source(view),
+            at_once=conditions.at_once,
+        )
 
     def _source(self, view: TrialView) -> Source:
-        """Say where the answers of this trial come from.
-
-        The one place that decides it: a trial of answers made beforehand would have its own.
-        """
+        """Say where the answers of this trial come from, unless its rating session says it."""
         if self._cache is None or (view.blind and not self._cache.blind):
             return self._own_source
         return partial(self._cache.ask, blind=view.blind)
 
-    async def _drive(self, trial_id: str, run: TurnRun) -> None:
-        """See one run through: the answers, then the record, then the panel unlocks."""
-        outcomes: Sequence[Outcome] = ()
-        try:
-            outcomes = await run.run()
-            close = record.withdraw if run.too_long else record.close_answers
-            await self._write(lambda session: close(session, outcomes))
+    async def _record(
+        self, trial_id: str, run: TurnRun, outcomes: Sequence[Outcome]
+    ) -> Opened | None:
+        """Write down how a turn ended; open the next one where a session's script goes on."""
+
+        def close(session: Session) -> Opened | None:
+            trial = (record.withdraw if run.too_long else record.close_answers)(session, outcomes)
+            if trial.assignment is None or trial.assignment.session is None:
+                return None
             if run.too_long:
-                self._withdrawn.add(trial_id)
-        except Exception:
-            # Whatever it was: the next look at the trial finds the answers interrupted.
-            logger.exception("what was answered in trial %s could not be recorded", trial_id)
-        finally:
-            del self._runs[trial_id]
-            self._answering.discard(trial_id)
-            self._stay(trial_id)
+                giving.give_up(trial)
+            elif trial.state is TrialState.RATEABLE and (due := giving.due_turn(trial)):
+                turn = record.open_turn(trial, due, trial.assignment.prompt_id)
+                return self._cast.open(session, turn, Side)
+            return None
+
+        opened = await self._write(close)
+        if run.too_long:
+            self._withdrawn.add(trial_id)
+        return opened
+
+    async def _keep(self, outcomes: Sequence[Outcome]) -> None:
         if self._cache is not None:
             await self._cache.keep(outcomes)
 
-    async def _frames(self, view: TrialView, run: TurnRun) -> AsyncGenerator[TrialView, None]:
-        """Yield `view` with what may be shown of its answers, until `run` is recorded."""
-        self._watchers[view.id] = self._watchers.get(view.id, 0) + 1
-        self._stay(view.id)
-        try:
-            shown, quiet_s = None, 0.0
-            while self._runs.get(view.id) is run:
-                now = self._as_shown(view)
-                if now != shown or quiet_s >= _HEARTBEAT_S:  # a closed tab is noticed at a yield
-                    yield now
-                    shown, quiet_s = now, 0.0
-                await asyncio.sleep(FLUSH_INTERVAL_S)
-                quiet_s += FLUSH_INTERVAL_S
-        finally:
-            self._leave(view.id)
-
-    def _leave(self, trial_id: str) -> None:
-        self._watchers[trial_id] -= 1
-        if not self._watchers[trial_id]:
-            del self._watchers[trial_id]
-            self._stop_if_left(trial_id)
-
-    def _stop_if_left(self, trial_id: str) -> None:
-        """End the answers unless somebody comes to watch them in a while."""
-        self._stay(trial_id)
-        if run := self._runs.get(trial_id):
-            loop = asyncio.get_running_loop()
-            self._leaving[trial_id] = loop.call_later(ABANDON_AFTER_S, run.stop)
-
-    def _stay(self, trial_id: str) -> None:
-        if timer := self._leaving.pop(trial_id, None):
-            timer.cancel()
-
-    def _as_shown(self, view: TrialView) -> TrialView:
-        """Return `view` with what is on the screen of answers that are still being written.
-
-        A view may be older than the run, or newer than its record: then it stands as it is.
-        """
-        run = self._runs.get(view.id)
-        return view.with_last_answers(run.answers()) if run and view.streaming else view
-
     async def _view(self, visitor: Visitor, trial_id: str) -> TrialView:
         """Return the rater's trial as the database has it."""
-        view = await self._read(lambda session: self._view_of(_load(session, visitor, trial_id)))
+
+        def load(session: Session) -> TrialView:
+            return self._cast.view_of(_load(session, visitor, trial_id))
+
+        view = await self._read(load)
         return await self._settled(visitor, view)
 
     async def _settled(self, visitor: Visitor, view: TrialView) -> TrialView:
-        """Finish what a crash may have left half done: open answers, a rating not revealed.
+        """Finish what is left to do: answers that a crash left open, a rating not revealed.
 
-        That is rare, and a look that only reads waits for nobody.
+        A rating session reveals nothing before the rater is through with it. That something is left
+        is rare, and a look that only reads waits for nobody.
         """
         interrupted = view.streaming and view.id not in self._answering
-        if not interrupted and view.state is not TrialState.RATED:
+        rated = view.state is TrialState.RATED
+        if rated and view.session is not None:
+            rated = await self._read(lambda session: self._is_over(session, visitor, view))
+        if not interrupted and not rated:
             return view
 
         def settle(session: Session) -> TrialView:
             trial = self._own_trial(session, visitor, view.id)
-            record.reveal(trial)
-            return self._view_of(trial)
+            if trial.assignment is None or trial.assignment.session is None:
+                record.reveal(trial)
+            elif self._is_over(session, visitor, view):
+                giving.reveal_all(session, trial.assignment.session, visitor.id)
+            return self._cast.view_of(trial)
 
         return await self._write(settle)
 
-    def _view_of(self, trial: Trial) -> TrialView:
-        return replace(view_of(trial), other_models=trial.pair != self._pair)
+    @staticmethod
+    def _is_over(session: Session, visitor: Visitor, view: TrialView) -> bool:
+        found = session.get_one(RatingSession, view.session)
+        return giving.is_over(session, found, visitor.id)
 
     # --- inside a transaction -------------------------------------------------------------------
 
@@ -449,28 +462,6 @@ class Panel:
         if trial.id not in self._answering:
             record.close_interrupted(trial)
         return trial
-
-    def _open(self, session: Session, turn: Turn, sides: Iterable[Side]) -> _Opened:
-        """Add an answer to be written for each side, and say what to ask it."""
-        trial, seed = turn.trial, secrets.randbits(31)
-        answers = [record.open_answer(turn, side, self._on(trial, side), seed) for side in sides]
-        session.flush()
-        return view_of(trial), [
-            Question(
-                side=answer.side,
-                answer_id=answer.id,
-                chat_model=(chat_model := self._models[answer.model_key]),
-                messages=record.history(trial, answer.side),
-                sampling=replace(chat_model.model.defaults, seed=seed),
-            )
-            for answer in answers
-        ]
-
-    def _on(self, trial: Trial, side: Side) -> ChatModel:
-        key = trial.model_on(side)
-        if key not in self._models:
-            raise WrongState("other_pair", "This trial was begun with other models.")
-        return self._models[key]
 
     # --- threads --------------------------------------------------------------------------------
 
@@ -506,8 +497,12 @@ def _is_id(trial_id: Any) -> bool:
     return isinstance(trial_id, str) and trial_id.isascii() and trial_id.isalnum()
 
 
+def _cleaned(entered: Any) -> str:
+    return clean_text(entered).strip() if isinstance(entered, str) else ""
+
+
 def _checked_prompt(entered: Any) -> str:
-    prompt = clean_text(entered).strip() if isinstance(entered, str) else ""
+    prompt = _cleaned(entered)
     if not prompt:
         raise BadPrompt("prompt_empty", "Type a prompt first.")
     if len(prompt) > PROMPT_LIMIT:

@@ -111,14 +111,22 @@ class RatingView:
     scores: Scores
     preference: Preference
     comment: str
+    guess: Side | None = None
 
 
 @dataclass(frozen=True)
 class TrialView:
     """One trial, with exactly what its rater may know now.
 
+    Of a trial that a rating session gave, nothing says why it was given: a repeat and an attention
+    item look like any other. Who was who in it is told at the session's end, all at once, and not
+    here.
+
     Attributes:
         other_models: It was begun with models that are no longer there: nothing can be asked in it.
+        session: The rating session that gave it, if one did.
+        to_guess: Where the rating asks which model is on the left: the titles of both, in the order
+            of their keys.
     """
 
     id: str
@@ -129,6 +137,8 @@ class TrialView:
     rating: RatingView | None = None
     reveal: Mapping[Side, Identity] | None = None
     other_models: bool = False
+    session: str | None = None
+    to_guess: tuple[str, str] | None = None
 
     @property
     def to_retry(self) -> tuple[Side, ...]:
@@ -181,7 +191,8 @@ def latest_if_any(answers: Sequence[Answer], side: Side) -> Answer | None:
 
 def view_of(trial: Trial) -> TrialView:
     """Return what the rater of `trial` may see. Turns, answers and rating must be loaded."""
-    known = not trial.blind or trial.state is TrialState.REVEALED
+    given_by = trial.assignment.session_id if trial.assignment else None
+    known = not trial.blind or (trial.state is TrialState.REVEALED and given_by is None)
     return TrialView(
         id=trial.id,
         state=trial.state,
@@ -196,6 +207,7 @@ def view_of(trial: Trial) -> TrialView:
         draft=trial.draft,
         rating=_rating_view(trial),
         reveal={side: _identity(trial, side) for side in Side} if known else None,
+        session=given_by,
     )
 
 
@@ -229,4 +241,4 @@ def _rating_view(trial: Trial) -> RatingView | None:
     if trial.rating is None:
         return None
     scores = {(score.side, score.dimension): score.score for score in trial.rating.scores}
-    return RatingView(scores, trial.rating.preference, trial.rating.comment)
+    return RatingView(scores, trial.rating.preference, trial.rating.comment, trial.rating.guess)

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select
 
 from db import Answer, Database, Dimension, FinishReason, Language, Side, Trial, queries
-from rating import record, run, session
+from rating import answering, record, run
 from rating.run import Outcome
 from rating.session import Panel, Visitor
 from rating.trial import Timing, TrialView
@@ -115,7 +115,7 @@ async def stage(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
     tests is waiting for that.
     """
     monkeypatch.setattr(run, "FLUSH_INTERVAL_S", 0.03)
-    monkeypatch.setattr(session, "FLUSH_INTERVAL_S", 0.03)
+    monkeypatch.setattr(answering, "FLUSH_INTERVAL_S", 0.03)
     models = {key: FakeModel(key) for key in ("tiny-qwen", "tiny-chatglm")}
     async with AsyncExitStack() as stack:
         for model in models.values():

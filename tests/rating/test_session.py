@@ -21,7 +21,7 @@ from db import (
     TrialState,
     Turn,
 )
-from rating import session as session_module
+from rating import answering
 from rating.blinding import MASK
 from rating.errors import BadPrompt, BadRating, TrialError, TrialNotFound, WrongState
 from rating.session import PROMPT_LIMIT, Panel
@@ -750,7 +750,7 @@ async def test_a_silent_model_still_gives_a_view_now_and_then(stage: Stage) -> N
 async def test_answers_that_nobody_watches_are_stopped(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_module, "ABANDON_AFTER_S", 0.2)
+    monkeypatch.setattr(answering, "ABANDON_AFTER_S", 0.2)
     trial_id, left, right = await stage.new_trial()
     left.script = right.script = ["半", asyncio.Event()]
     await stage.panel.ask(ANN, trial_id, "你好")
@@ -763,7 +763,7 @@ async def test_answers_that_nobody_watches_are_stopped(
 async def test_answers_that_nobody_ever_watched_are_stopped(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_module, "ABANDON_AFTER_S", 0.2)
+    monkeypatch.setattr(answering, "ABANDON_AFTER_S", 0.2)
     trial_id, left, right = await stage.new_trial()
     left.script = right.script = [asyncio.Event()]
     await stage.panel.ask(ANN, trial_id, "你好")
@@ -773,7 +773,7 @@ async def test_answers_that_nobody_ever_watched_are_stopped(
 async def test_who_comes_back_in_time_loses_nothing(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_module, "ABANDON_AFTER_S", 0.7)
+    monkeypatch.setattr(answering, "ABANDON_AFTER_S", 0.7)
     trial_id, left, right = await stage.new_trial()
     gate = asyncio.Event()
     left.script = right.script = ["你", gate, "好"]
@@ -794,7 +794,7 @@ async def test_one_tab_closed_doesnt_stop_what_the_other_one_watches(
     await stage.panel.ask(ANN, trial_id, "你好")
     watched = stage.panel.watch(ANN, trial_id)
     await anext(watched)
-    monkeypatch.setattr(session_module, "ABANDON_AFTER_S", 0.1)
+    monkeypatch.setattr(answering, "ABANDON_AFTER_S", 0.1)
     await first_text(stage, trial_id)
     await asyncio.sleep(0.3)
     gate.set()
@@ -804,7 +804,7 @@ async def test_one_tab_closed_doesnt_stop_what_the_other_one_watches(
 async def test_a_tab_of_the_last_turn_shows_none_of_the_next_in_its_place(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_module, "FLUSH_INTERVAL_S", 0.8)  # the tab looks away for long
+    monkeypatch.setattr(answering, "FLUSH_INTERVAL_S", 0.8)  # the tab looks away for long
     trial_id, left, right = await stage.new_trial()
     await stage.panel.ask(ANN, trial_id, "一")
     tab = stage.panel.watch(ANN, trial_id)
