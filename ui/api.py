@@ -25,14 +25,20 @@ def build(panel: Panel, database: Database, operator: Operator) -> None:
     """Add the endpoints to the Blocks that is open."""
 
     async def new_trial(request: gr.Request) -> dict[str, Any]:
-        """Begin a trial; the one before it is abandoned unless it was rated."""
+        """Begin a trial; the one before it is abandoned unless it was rated.
+
+        In a rating session it is the one that the session gives, or the unrated one before.
+        """
         with shown_errors(request):
             return as_plain(await panel.new_trial(visitor_of(request)))
 
     async def ask(
         trial: str, prompt: str, request: gr.Request
     ) -> AsyncGenerator[dict[str, Any], None]:
-        """Ask both models; gives the trial again and again until both answers are complete."""
+        """Ask both models; gives the trial again and again until both answers are complete.
+
+        In a rating session the prompts are the session's: leave `prompt` empty.
+        """
         with shown_errors(request):
             visitor = visitor_of(request)
             asked = await panel.ask(visitor, trial, prompt)
@@ -61,13 +67,15 @@ def build(panel: Panel, database: Database, operator: Operator) -> None:
         preference: str,
         comment: str,
         request: gr.Request,
+        guess: str | None = None,
     ) -> dict[str, Any]:
-        """Save a rating and learn who was who.
+        """Save a rating and learn who was who; in a rating session only at its end.
 
         `scores` is `{side: {dimension: 1 to 5, or "na"}}` with every side and dimension;
-        `preference` is left, right, tie or both_bad.
+        `preference` is left, right, tie or both_bad. Where a trial has `to_guess`, `guess` is the
+        side on which the first of these two is, or "none".
         """
-        entries = {"scores": scores, "preference": preference, "comment": comment}
+        entries = {"scores": scores, "preference": preference, "comment": comment, "guess": guess}
         with shown_errors(request):
             return as_plain(await panel.rate(visitor_of(request), trial, entries))
 
@@ -117,6 +125,8 @@ def as_plain(view: TrialView) -> dict[str, Any]:
         "trial": view.id,
         "state": view.state.value,
         "blind": view.blind,
+        "session": view.session,
+        "to_guess": view.to_guess,
         "retry": [side.value for side in view.to_retry],
         "turns": [
             {

@@ -1,4 +1,4 @@
-"""The compare page: one prompt, two panes, a blind rating, the reveal.
+"""The compare page: one prompt, two panes, a blind rating, the reveal; or a rating session.
 
 Lays out the page and connects its events to `rating.session.Panel`, which decides everything. Each
 event gives the whole page anew, made by `_page` from one trial view, so that no two parts of it
@@ -17,8 +17,9 @@ from backends.lineup import Lineup
 from db import Side, TrialState
 from rating.errors import WrongState
 from rating.session import Panel
+from rating.sessions.standing import Standing
 from rating.trial import AnswerStatus, TrialView
-from ui import markup
+from ui import markup, session_markup
 from ui.components import Components
 from ui.errors import shown_errors
 from ui.events import PRIVATE
@@ -46,6 +47,7 @@ class _Parts(Components):
     new: gr.Button
     reveal: gr.HTML
     rating: gr.HTML
+    session: gr.HTML
 
 
 def build(blocks: gr.Blocks, panel: Panel, lineup: Lineup) -> None:
@@ -53,6 +55,7 @@ def build(blocks: gr.Blocks, panel: Panel, lineup: Lineup) -> None:
     header = markup.component(js_on_load="window.twopane.attachHeader(element)")
     mode = markup.component()
     status = markup.component()
+    session = markup.component(elem_id="session")
     with gr.Row(elem_classes="tp-panes", equal_height=True):
         left, left_foot, retry_left = _pane(Side.LEFT)
         right, right_foot, retry_right = _pane(Side.RIGHT)
@@ -79,7 +82,7 @@ def build(blocks: gr.Blocks, panel: Panel, lineup: Lineup) -> None:
     asked = gr.Textbox(visible="hidden", elem_id="asked")
     parts = _Parts(
         *(trial, left, right, left_foot, right_foot, retry_left, retry_right, ask, stop, new),
-        *(reveal, rating),
+        *(reveal, rating, session),
     )
     _connect_head(blocks, panel, lineup, (header, suggestions, left, right), (mode, status))
     events = _Events(panel)
@@ -167,7 +170,9 @@ def _connect_turns(
     for side, button in ((Side.LEFT, parts.retry_left), (Side.RIGHT, parts.retry_right)):
         go_on(button.click(events.retry(side), parts.trial, page, **PRIVATE))
     parts.stop.click(events.stop, parts.trial, None, **PRIVATE)
-    parts.new.click(events.new_trial, None, page, **PRIVATE)
+    begun = parts.new.click(events.new_trial, None, page, **PRIVATE)
+    go_on(begun)
+    begun.failure(events.show, None, page, **PRIVATE)  # the session may have paused meanwhile
 
 
 def _connect_rating(events: "_Events", parts: _Parts) -> None:
@@ -184,35 +189,38 @@ class _Events:
     async def show(self, request: gr.Request) -> Page:
         with shown_errors(request):
             view = await self._panel.current(visitor_of(request))
-        return self._page(view, request)
+            return await self._page(view, request)
 
     async def ask(self, trial: str, prompt: str, request: gr.Request) -> Page:
         """Open the turn; `watch` follows it. The prompt leaves the box once it is stored."""
         with shown_errors(request):
             view = await self._panel.ask(visitor_of(request), trial or None, prompt)
-        return ("", view.turns[-1].prompt, *self._page(view, request))
+            return ("", view.turns[-1].prompt, *await self._page(view, request))
 
     async def give_back(self, asked: str, prompt: str, request: gr.Request) -> Page:
         """Put a prompt that no model could take back into the box, unless another is there."""
         visitor = visitor_of(request)
         with shown_errors(request):
             view = await self._panel.current(visitor)
-        stored = view is not None and bool(view.turns) and view.turns[-1].prompt == asked
-        return (gr.update() if prompt or stored else asked, *self._page(view, request))
+            stored = view is not None and bool(view.turns) and view.turns[-1].prompt == asked
+            back = gr.update() if prompt or stored else asked
+            return (back, *await self._page(view, request))
 
     async def watch(self, trial: str, request: gr.Request) -> AsyncGenerator[Page, None]:
-        if not trial:
-            yield self._page(None, request)  # without a yield Gradio would empty the page
-            return
         with shown_errors(request):
+            if not trial:
+                yield await self._page(None, request)  # without one Gradio would empty the page
+                return
+            standing = await self._panel.standing(visitor_of(request))
+            t = _texts(request)
             async for view in self._panel.watch(visitor_of(request), trial):
-                yield self._page(view, request)
+                yield _page(t, view, standing)
 
     def retry(self, side: Side) -> Callable[..., Any]:
         async def retry(trial: str, request: gr.Request) -> Page:
             with shown_errors(request):
                 view = await self._panel.retry(visitor_of(request), trial, [side])
-            return self._page(view, request)
+                return await self._page(view, request)
 
         return retry
 
@@ -221,9 +229,13 @@ class _Events:
             await self._panel.stop(visitor_of(request), trial)
 
     async def new_trial(self, request: gr.Request) -> Page:
+        """Begin a trial; the prompt of one that a session gives is asked at once."""
+        visitor = visitor_of(request)
         with shown_errors(request):
-            view = await self._panel.new_trial(visitor_of(request))
-        return self._page(view, request)
+            view = await self._panel.new_trial(visitor)
+            if view.session is not None and not view.turns:
+                view = await self._panel.ask(visitor, view.id, "")
+            return await self._page(view, request)
 
     async def save_draft(self, event: gr.EventData, request: gr.Request) -> None:
         with shown_errors(request):
@@ -232,10 +244,10 @@ class _Events:
     async def rate(self, event: gr.EventData, request: gr.Request) -> Page:
         with shown_errors(request):
             view = await self._panel.rate(visitor_of(request), *_sent(event))
-        return self._page(view, request)
+            return await self._page(view, request)
 
-    def _page(self, view: TrialView | None, request: gr.Request) -> Page:
-        return _page(_texts(request), view)
+    async def _page(self, view: TrialView | None, request: gr.Request) -> Page:
+        return _page(_texts(request), view, await self._panel.standing(visitor_of(request)))
 
 
 def _sent(event: gr.EventData) -> tuple[str, Any]:
@@ -247,7 +259,7 @@ def _sent(event: gr.EventData) -> tuple[str, Any]:
 # --- what a trial looks like ----------------------------------------------------------------------
 
 
-def _page(t: Texts, view: TrialView | None) -> Page:
+def _page(t: Texts, view: TrialView | None, standing: Standing | None) -> Page:
     """Return the value of every part of the page, in the order of `_Parts`."""
     if view is None:
         view = TrialView(id="", state=TrialState.DRAFTING, blind=True)
@@ -265,9 +277,15 @@ def _page(t: Texts, view: TrialView | None) -> Page:
         # An update without the label would lose one that the browser translates.
         gr.update(value=t("ask"), interactive=view.state is TrialState.DRAFTING or askable),
         gr.update(value=t("stop"), interactive=view.streaming),
-        gr.update(value=t("new_trial"), variant="primary" if view.rating else "secondary"),
-        markup.reveal(t, view, tiny=any(key in MODELS and MODELS[key].builtin for key in shown)),
+        gr.update(
+            value=t(session_markup.next_label(view, standing)),
+            variant="primary" if view.rating or standing else "secondary",
+            interactive=session_markup.may_begin(view, standing),
+        ),
+        session_markup.saved(t, view, standing)
+        or markup.reveal(t, view, tiny=any(key in MODELS and MODELS[key].builtin for key in shown)),
         markup.rating_form(t, view),
+        session_markup.session(t, view, standing),
     )
 
 

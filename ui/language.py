@@ -30,7 +30,7 @@ class Texts:
             (_FOLDER / f"{language}.yaml").read_text(encoding="utf-8")
         )
 
-    def __call__(self, name: str, **values: object) -> str:
+    def __call__(self, name: str, /, **values: object) -> str:
         """Return the text of that name, filled in. Raises KeyError for an unknown name."""
         return self._texts[name].format(**values) if values else self._texts[name]
 

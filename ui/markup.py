@@ -14,7 +14,7 @@ import jinja2
 from db import Dimension, Language, Preference, Side, TrialState
 from rating.blinding import MASK
 from rating.dimensions import WORDINGS, can_be_scored
-from rating.entries import COMMENT_LIMIT
+from rating.entries import COMMENT_LIMIT, NO_IDEA
 from rating.trial import AnswerStatus, AnswerView, RatingView, Timing, TrialView
 from ui.language import Texts
 
@@ -40,7 +40,7 @@ def component(**options: Any) -> gr.HTML:
     return gr.HTML(apply_default_css=False, **options)
 
 
-def header(t: Texts, here: Literal["compare", "summary", "models", "measure"]) -> str:
+def header(t: Texts, here: Literal["compare", "summary", "sessions", "models", "measure"]) -> str:
     """Return the page's header with its switches."""
     other = Language.EN if t.language is Language.ZH else Language.ZH
     return render("header", t, here=here, other_language=other)
@@ -122,8 +122,18 @@ def rating_form(t: Texts, view: TrialView) -> str:
         ],
         sides=list(Side),
         preferences=list(Preference),
+        guesses=_guesses(t, view),
+        memory_note=t("memory_one_turn_session" if view.session else "memory_one_turn"),
         comment_limit=COMMENT_LIMIT,
     )
+
+
+def _guesses(t: Texts, view: TrialView) -> list[tuple[str, str]]:
+    """Return what can be guessed, in an order that doesn't depend on the sides; or nothing."""
+    if view.to_guess is None:
+        return []
+    first, second = view.to_guess
+    return [(Side.LEFT, first), (Side.RIGHT, second), (NO_IDEA, t("guess_none"))]
 
 
 def _hint(view: TrialView) -> str:
@@ -132,6 +142,8 @@ def _hint(view: TrialView) -> str:
         return "hint_other_pair" if rateable else "hint_other_pair_unfinished"
     if view.to_retry and not view.streaming:
         return "hint_retry"
+    if view.session and view.state in (TrialState.ANSWERING, TrialState.RATEABLE):
+        return f"hint_{view.state}_session"
     return "reveal_final" if view.rating else f"hint_{view.state}"
 
 
@@ -139,7 +151,12 @@ def _saved(rating: RatingView) -> dict[str, Any]:
     scores: dict[str, dict[str, int | str]] = {side: {} for side in Side}
     for (side, dimension), score in rating.scores.items():
         scores[side][dimension] = "na" if score is None else score
-    return {"scores": scores, "preference": rating.preference, "comment": rating.comment}
+    return {
+        "scores": scores,
+        "preference": rating.preference,
+        "comment": rating.comment,
+        "guess": rating.guess or NO_IDEA,
+    }
 
 
 def _safe_draft(draft: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -150,6 +167,7 @@ def _safe_draft(draft: Mapping[str, Any] | None) -> dict[str, Any]:
     return {
         "scores": {side: value for side, value in sides.items() if isinstance(value, dict)},
         "preference": draft.get("preference"),
+        "guess": draft.get("guess"),
         "comment": str(draft.get("comment") or "")[:COMMENT_LIMIT],
         "edited_at": edited_at if isinstance(edited_at, int) else 0,
     }

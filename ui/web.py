@@ -57,7 +57,10 @@ _LONGEST_BODY = 1_000_000
 _CLOSED = ("upload", "deep_link", "openapi.json", "vibe-", "process_recording", "proxy=")
 """Routes of Gradio that no page here needs, and that would take in files or describe the app."""
 
-_SCRIPT_TEXTS = ("missing_none", "missing_one", "missing_many", "connection_lost")
+_SCRIPT_TEXTS = (
+    *("missing_none", "missing_one", "missing_many", "connection_lost"),
+    *("file_too_large", "file_read", "file_unreadable"),
+)
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 Readiness = Callable[[], Awaitable[dict[str, bool]]]

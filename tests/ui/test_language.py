@@ -43,7 +43,7 @@ def test_every_text_is_used_and_every_used_text_exists() -> None:
     literal = set(re.findall(r"[\"']([a-z]+(?:_[a-z]+)*)[\"']", sources))
     states = {f"hint_{state}" for state in TrialState}
     composed = re.compile(
-        r"(hint|error|retry|pane|side|preference|language|not|state|stage|prop|step|alarm|measured|dimension|bias)_\w+"
+        r"(hint|error|retry|pane|side|preference|language|not|state|stage|prop|step|alarm|measured|dimension|bias|results)_\w+"
     )
     assert {n for n in names - literal - states if not composed.fullmatch(n)} == set()
     used = set(re.findall(r"\bt\(\"([a-z_]+)\"", sources))
@@ -72,10 +72,9 @@ def test_every_state_and_every_error_of_an_answer_has_its_words() -> None:
 
 def test_every_code_of_a_trial_error_has_its_words() -> None:
     texts = texts_in(Language.EN).all()
-    sources = "".join(path.read_text(encoding="utf-8") for path in RATING.glob("*.py"))
-    raised = re.findall(
-        r"(?:TrialError|WrongState|BadPrompt|BadRating|super\(\).__init__)\(\s*\"(\w+)\"", sources
-    )
+    sources = "".join(path.read_text(encoding="utf-8") for path in RATING.rglob("*.py"))
+    kinds = "TrialError|WrongState|BadPrompt|BadRating|BadSession|NothingToRate"
+    raised = re.findall(rf"(?:{kinds}|super\(\).__init__)\(\s*\"(\w+)\"", sources)
     assert len(set(raised)) > 8
     assert {code for code in raised if code not in texts} == set()
 

@@ -22,6 +22,17 @@
     }).observe(document.body, { childList: true, subtree: true });
   };
 
+  /* Gradio brings its components up to date one by one: a button may still be off for a moment. */
+  const focusOnceEnabled = (button) => {
+    if (!button?.disabled) return button?.focus({ preventScroll: true });
+    const observer = new MutationObserver(() => {
+      if (button.disabled) return;
+      observer.disconnect();
+      button.focus({ preventScroll: true });
+    });
+    observer.observe(button, { attributeFilter: ["disabled"] });
+  };
+
   /* What the browser keeps. A page in another site's frame may not be allowed to: then only until
    * the page is left. */
   const unkept = new Map();
@@ -165,7 +176,7 @@
       }
       this.count();
       this.showReveal(!editable && this.trial === trial && this.wasEditable);
-      if (this.trial && this.trial !== trial) page.prompt?.box.focus();
+      if (this.trial && this.trial !== trial) this.beginAnother();
       page.prompt?.forgetAsked();
       this.trial = trial;
       this.wasEditable = Boolean(editable);
@@ -175,9 +186,15 @@
       }
     }
 
+    beginAnother() {
+      const session = document.querySelector(".tp-session");
+      if (session) session.scrollIntoView({ block: "start" });
+      else page.prompt?.box.focus();
+    }
+
     showReveal(justSaved) {
       if (!justSaved) return;
-      document.querySelector("#new")?.focus({ preventScroll: true });
+      focusOnceEnabled(document.querySelector("#new"));
       document.querySelector(".tp-reveal")?.scrollIntoView({ block: "center" });
     }
 
@@ -195,17 +212,15 @@
 
     entries() {
       const scores = { left: {}, right: {} };
-      let preference = null;
+      const whole = { preference: null };
       for (const row of this.rows) {
         const value = this.valueOf(row);
         if (!value) continue;
-        if (row.dataset.row === "preference") preference = value;
-        else {
-          const [side, dimension] = row.dataset.row.split(".");
-          scores[side][dimension] = value === "na" ? "na" : Number(value);
-        }
+        const [side, dimension] = row.dataset.row.split(".");
+        if (dimension) scores[side][dimension] = value === "na" ? "na" : Number(value);
+        else whole[side] = value; // the preference, or the guess
       }
-      return { scores, preference, comment: this.form.querySelector("textarea").value };
+      return { scores, ...whole, comment: this.form.querySelector("textarea").value };
     }
 
     edited() {
@@ -227,7 +242,7 @@
       if (!kept || kept.edited_at <= Number(form.dataset.editedAt)) return;
       for (const row of this.rows) {
         const [side, dimension] = row.dataset.row.split(".");
-        const value = dimension ? kept.scores?.[side]?.[dimension] : kept.preference;
+        const value = dimension ? kept.scores?.[side]?.[dimension] : kept[side];
         const input = value && row.querySelector(`input[value="${value}"]:not([disabled])`);
         if (input) input.checked = true;
       }
@@ -327,8 +342,8 @@
     }
 
     digit(row, number) {
-      const preference = row.dataset.row === "preference";
-      this.choose(row, preference ? row.querySelectorAll("input")[number - 1]?.value : number);
+      const listed = !row.dataset.row.includes(".");
+      this.choose(row, listed ? row.querySelectorAll("input")[number - 1]?.value : number);
     }
 
     stopKey(event, act) {
@@ -339,6 +354,55 @@
   }
 
   page.attachRating = (element, trigger) => new RatingForm(element, trigger);
+
+  // --- the sessions page ------------------------------------------------------------------------
+
+  page.attachSessions = (element, trigger) => {
+    const open = new Set(); // what was unfolded stays so when the server sends news
+    element.addEventListener("click", (event) => {
+      const button = event.target.closest("button[data-action]");
+      const session = button?.closest("[data-session]")?.dataset.session;
+      if (!session || (button.dataset.sure && !confirm(button.dataset.sure))) return;
+      trigger("act", { session, action: button.dataset.action });
+    });
+    element.addEventListener(
+      "toggle",
+      ({ target }) => open[target.open ? "add" : "delete"](target.dataset.keep),
+      true,
+    );
+    new MutationObserver(() => {
+      for (const one of element.querySelectorAll("details[data-keep]")) {
+        if (open.has(one.dataset.keep)) one.open = true;
+      }
+    }).observe(element, { childList: true, subtree: true });
+  };
+
+  /* A file is read here and put into the boxes as text: the server takes no uploads. */
+  page.attachFile = (element) => {
+    const fill = (selector, value) => {
+      const box = document.querySelector(selector);
+      if (!box) return;
+      box.value = value;
+      box.dispatchEvent(new Event("input", { bubbles: true }));
+    };
+    element.addEventListener("change", async ({ target }) => {
+      const file = target.files?.[0];
+      if (!file) return;
+      const note = element.querySelector("[data-file-note]");
+      const limit = 900_000; // with room for what JSON adds
+      try {
+        if (file.size > limit) throw new RangeError();
+        const content = new TextDecoder("utf-8", { fatal: true }).decode(await file.arrayBuffer());
+        if (new Blob([JSON.stringify(content)]).size > limit) throw new RangeError();
+        fill("#set-file input, #set-file textarea", file.name);
+        fill("#set-content textarea", content);
+        note.textContent = text("file_read", { name: file.name });
+      } catch (error) {
+        note.textContent = text(error instanceof RangeError ? "file_too_large" : "file_unreadable", { name: file.name });
+      }
+      target.value = ""; // the same file again is a change then
+    });
+  };
 
   // --- the prompt box ---------------------------------------------------------------------------
 
