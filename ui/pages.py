@@ -7,7 +7,7 @@ from backends.resources import Monitor
 from db import Database
 from rating.measuring.background import Measuring
 from rating.session import Panel
-from ui import api, compare, measure, models, results
+from ui import api, compare, measure, models, results, sessions
 from ui.operator import Operator
 
 _EVENTS = 1_000
@@ -17,7 +17,10 @@ while 40 raters watch."""
 _SESSIONS = 1_000
 """Page loads that Gradio remembers, at 87 kB each (2026-11-22); what lasts is in the database."""
 
-PATHS = ("/", f"/{results.PATH}", f"/{models.PATH}", f"/{measure.PATH}")
+PATHS = (
+    "/",
+    *(f"/{path}" for path in (results.PATH, sessions.PATH, models.PATH, measure.PATH)),
+)
 
 
 def build_pages(
@@ -48,6 +51,8 @@ def build_pages(
         compare.build(blocks, panel, lineup)
     with blocks.route("Results", results.PATH, show_in_navbar=False):
         results.build(blocks, panel, database, operator)
+    with blocks.route("Sessions", sessions.PATH, show_in_navbar=False):
+        sessions.build(blocks, panel, operator, database)
     with blocks.route("Models", models.PATH, show_in_navbar=False):
         models.build(blocks, panel, lineup, operator)
     with blocks.route("Measure", measure.PATH, show_in_navbar=False):

@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
-from db import Language, Side, TrialKind, TrialState
+from db import Language, Rater, Side, TrialKind, TrialState
+from rating.assignment import swapped
 from rating.errors import BadPrompt, BadRating, NothingToRate, TrialError, WrongState
 from rating.session import Visitor
 from rating.sessions.answers import GOLD as NO_MODEL
 from rating.trial import AnswerStatus, TrialView
-from tests.rating.conftest import ANN, BOB, entries, until
+from tests.rating.conftest import ANN, BOB, PAIR, entries, until
 from tests.rating.fake_models import DIE, TOO_LONG
 from tests.rating.sessions.conftest import GOLD, MODELS, Room, prompt, prompt_set, take_pack
 
@@ -359,14 +360,19 @@ async def test_while_the_models_are_away_an_attention_item_does_not_come_either(
     assert view.state is TrialState.RATEABLE
 
 
-async def test_repeats_and_items_leave_the_balance_of_sides_alone(room: Room) -> None:
+async def test_regular_trials_alone_move_on_in_the_blocks_of_sides(room: Room) -> None:
     session = room.open(
-        *map(prompt, "abcdefgh"), prompt("gold", gold=GOLD), repeat_share=0.5, attention_share=0.2
+        *map(prompt, "abcde"), prompt("gold", gold=GOLD), repeat_share=0.4, attention_share=0.2
     )
     await rate_all(room, session)
-    regular = [t for given, t in room.given(session) if given.kind is TrialKind.REGULAR]
-    lean = sum(1 if trial.left_model == MODELS[0] else -1 for trial in regular)
-    assert abs(lean) <= 4
+    given = room.given(session)
+    assert {one.kind for one, _ in given} == set(TrialKind)
+    regular = [trial for one, trial in given if one.kind is TrialKind.REGULAR]
+    with room.database.read() as opened:
+        seed = opened.get_one(Rater, ANN.id).side_seed
+    assert [trial.left_model == MODELS[1] for trial in regular] == [
+        swapped(seed, PAIR, before) for before in range(len(regular))
+    ]
 
 
 # --- the guess ------------------------------------------------------------------------------------

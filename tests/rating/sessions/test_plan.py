@@ -111,7 +111,7 @@ def shuffled_visits(room: Room, raters: Sequence[str], source: random.Random) ->
             idle += 1
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(rules(), st.integers(1, 5), st.randoms(use_true_random=False))
 def test_every_cell_gets_as_many_ratings_as_there_are_raters_for_it_and_none_more(
     rule: Rules, raters: int, source: random.Random
@@ -130,7 +130,7 @@ def test_every_cell_gets_as_many_ratings_as_there_are_raters_for_it_and_none_mor
         assert room.plan(name).left == 0
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(rules(), st.integers(2, 4), st.randoms(use_true_random=False))
 def test_at_every_moment_a_raters_sides_are_balanced_to_within_half_a_block(
     rule: Rules, raters: int, source: random.Random
@@ -144,7 +144,7 @@ def test_at_every_moment_a_raters_sides_are_balanced_to_within_half_a_block(
             assert abs(lean[one.pair]) <= MOST_UNEVEN
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(rules(most_prompts=25, checks=False))
 def test_two_raters_of_everything_have_mirrored_sides_but_for_what_blocks_leave_open(
     rule: Rules,
@@ -161,7 +161,7 @@ def test_two_raters_of_everything_have_mirrored_sides_but_for_what_blocks_leave_
         assert same <= MOST_UNEVEN
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(rules(checks=False), st.integers(2, 5))
 def test_the_least_rated_come_first(rule: Rules, raters: int) -> None:
     room = Room(rule)
@@ -184,7 +184,7 @@ def test_two_raters_at_once_are_never_given_the_same() -> None:
     assert room.give("cyd") is Nothing.DONE
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(rules(most_prompts=25))
 def test_repeats_show_each_own_trial_once_swapped_and_some_trials_later(rule: Rules) -> None:
     own = Room(rule).rate_everything("ann")
@@ -198,7 +198,7 @@ def test_repeats_show_each_own_trial_once_swapped_and_some_trials_later(rule: Ru
         assert place - once_place > REPEAT_GAP
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(rules(most_prompts=25))
 def test_attention_items_come_once_each_never_first_and_spread(rule: Rules) -> None:
     own = Room(rule).rate_everything("ann")
@@ -228,7 +228,7 @@ def test_the_better_answer_is_on_either_side() -> None:
     assert set(room.better) == set(Side)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(rules())
 def test_what_is_left_to_rate_counts_down_to_nothing(rule: Rules) -> None:
     room = Room(rule)
