@@ -7,15 +7,14 @@ them: moments are text on SQLite and aware on PostgreSQL, truth is 0 and 1 on SQ
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, String, and_, case, cast, exists, func, select, type_coerce
+from sqlalchemy import Select, String, case, cast, exists, func, select, type_coerce
 from sqlalchemy.orm import Session, aliased
 
 from db.queries import FINAL, Filters, fitting
-from db.session_tables import Assignment, RatingSession, TrialKind
-from db.tables import Answer, Dimension, Rater, Rating, Score, Side, Trial, TrialState, Turn
+from db.session_tables import Assignment, RatingSession
+from db.tables import Answer, Dimension, Rater, Rating, Score, Side, Trial, Turn
 
 Rows = Iterator[Sequence[tuple[Any, ...]]]
 """Rows, some thousands at a time."""
@@ -172,43 +171,6 @@ def rated_versions(session: Session, pairs: Sequence[str], filters: Filters) -> 
         .where(*fitting(filters), Trial.pair.in_(pairs))
     )
     return {Version(*row) for row in session.execute(query)}
-
-
-@dataclass(frozen=True)
-class Share:
-    """How far one prompt of one pair is rated in a session, repeats and attention trials apart.
-
-    Attributes:
-        raters: How many raters have rated it.
-        own_rated: How many trials of it one rater has rated.
-        own_open: How many trials of it that rater has begun and neither rated nor left.
-    """
-
-    prompt_id: str
-    pair: str
-    raters: int
-    own_rated: int
-    own_open: int
-
-
-def shares_of(session: Session, session_id: str, rater_id: str) -> list[Share]:
-    """Return what of a rating session was begun or rated, by one rater and by all."""
-    rated = Trial.state.in_((TrialState.RATED, TrialState.REVEALED))
-    begun = Trial.state.in_((TrialState.DRAFTING, TrialState.ANSWERING, TrialState.RATEABLE))
-    own = Trial.rater_id == rater_id
-    query = (
-        select(
-            Assignment.prompt_id,
-            Trial.pair,
-            func.count(case((rated, Trial.rater_id)).distinct()),
-            func.count(case((and_(rated, own), 1))),
-            func.count(case((and_(begun, own), 1))),
-        )
-        .join(Trial, Assignment.trial_id == Trial.id)
-        .where(Assignment.session_id == session_id, Assignment.kind == TrialKind.REGULAR)
-        .group_by(Assignment.prompt_id, Trial.pair)
-    )
-    return [Share(*row) for row in session.execute(query)]
 
 
 def rating_sessions(session: Session) -> list[RatingSession]:

@@ -5,17 +5,14 @@ Trials that a rater began by themselves belong to no session and are open to eve
 must not see while a blind trial of their own is open is the panel's (`Panel.is_blinded`).
 """
 
-from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations
-from typing import Any
 
 from sqlalchemy.orm import Session
 
-from db import Database, PromptSet, RatingSession, ResultsRule, SessionState
+from db import Database, RatingSession, ResultsRule, SessionState, TrialState, session_queries
 from db.queries import Filters
-from db.rating_queries import Share, rating_sessions, shares_of
-from rating.assignment import pair_key
+from db.rating_queries import rating_sessions
+from rating.sessions import giving
 
 
 def may_see(rule: ResultsRule, state: SessionState, *, operator: bool, own_done: bool) -> bool:
@@ -62,31 +59,11 @@ def visible_to(
 
 
 def own_done(session: Session, rated: RatingSession, rater_id: str | None) -> bool:
-    """Whether the rater took part and nothing is left that the session could give to them.
-
-    Left is a trial of theirs that is not rated yet, and each prompt of each pair that they have
-    not rated while fewer raters than the session wants have; in a closed session nothing is.
-    """
+    """Whether the rater has rated in the session and has nothing left to rate in it."""
     if rater_id is None:
         return False
-    shares = shares_of(session, rated.id, rater_id)
-    if not any(share.own_rated for share in shares):
-        return False
-    if rated.state is SessionState.CLOSED:
-        return True
-    if any(share.own_open for share in shares):
-        return False
-    return not _left(rated, session.get_one(PromptSet, rated.prompt_set_id).prompts, shares)
-
-
-def _left(
-    rated: RatingSession, prompts: Sequence[Mapping[str, Any]], shares: Collection[Share]
-) -> bool:
-    done = {
-        (share.prompt_id, share.pair)
-        for share in shares
-        if share.own_rated or share.raters >= rated.raters_per_prompt
-    }
-    pairs = [pair_key(*two) for two in combinations(rated.models, 2)]
-    regular = [str(prompt["id"]) for prompt in prompts if not prompt.get("gold")]
-    return any((prompt, pair) not in done for prompt in regular for pair in pairs)
+    took_part = any(
+        trial.state in (TrialState.RATED, TrialState.REVEALED)
+        for _, trial in session_queries.given_to(session, rated.id, rater_id)
+    )
+    return took_part and giving.is_over(session, rated, rater_id)
