@@ -134,6 +134,7 @@ def _serve(settings: Settings, served: Served, database: Database, listener: soc
         precisions=settings.precisions,
         cache_bytes=settings.cache_bytes,
     )
+    measurements = Measurements(database)
     panel = Panel(
         database,
         lineup.backends,
@@ -141,12 +142,13 @@ def _serve(settings: Settings, served: Served, database: Database, listener: soc
         cache=settings.answers_from(database),
         source=served.source(database),
         prompt_set=served.pack.prompt_set if served.pack else None,
+        measured=measurements.under_way,
     )
     for_servers = settings.for_servers()
     monitor = Monitor(lineup, settings.alarm_limits, others=for_servers.running)
     key = settings.operator_key.get_secret_value() if settings.operator_key else None
     measure_here = partial(carry_out, settings=for_servers)
-    measuring = Measuring(panel, lineup, Measurements(database), measure_here)
+    measuring = Measuring(panel, lineup, measurements, measure_here)
     pages = build_pages(panel, database, lineup, measuring, monitor, operator_key=key)
     web = build_app(
         pages,

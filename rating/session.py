@@ -69,6 +69,7 @@ class Panel:
         cache: AnswerCache | None = None,
         source: Source = ask_model,
         prompt_set: PromptSet | None = None,
+        measured: Callable[[], bool] = lambda: False,
     ) -> None:
         """Make ready for trials.
 
@@ -79,12 +80,14 @@ class Panel:
             cache: Answers that may be given again; None where every answer is a new one.
             source: Gives the others.
             prompt_set: Of what prompts are suggested; otherwise of the one that comes with Twopane.
+            measured: Whether some process is measuring on this machine now.
         """
         self._database = database
         self._blind = blind
         self._cache = cache
         self._own_source = source
         self._prompt_set = prompt_set
+        self._measured = measured
         self._cast = Cast(models)
         self._pause: Callable[[], WrongState] | None = None
         self._answering = Answering(
@@ -127,7 +130,9 @@ class Panel:
     @property
     def waits_for(self) -> WrongState | None:
         """What refuses those who want to begin or ask a trial now, if anything does."""
-        return self._pause() if self._pause else None
+        if self._pause:
+            return self._pause()
+        return measuring() if self._measured() else None
 
     async def pause(self, reason: Callable[[], WrongState], *, force: bool = False) -> None:
         """Let no trial begin nor be asked until `resume`; `reason` says why, each time anew.
@@ -470,6 +475,13 @@ class Panel:
 
     async def _write(self, work: Callable[[Session], T]) -> T:
         return await asyncio.to_thread(_within, self._database.write, work)
+
+
+def measuring(words: str = "") -> WrongState:
+    """Return what refuses a rater while models are measured; `words` say until when."""
+    return WrongState(
+        "measuring", f"The models are being measured. Ask again when that has ended{words}."
+    )
 
 
 def _exchanging() -> WrongState:

@@ -21,7 +21,7 @@ from backends.measurement import Event, Plan, Step
 from rating.errors import PairInUse, WrongState
 from rating.measuring.measurements import Measurements, NotNow
 from rating.measuring.time_left import TimeLeft
-from rating.session import IN_USE_MIN, Panel
+from rating.session import IN_USE_MIN, Panel, measuring
 
 logger = logging.getLogger(__name__)
 
@@ -108,12 +108,12 @@ class Measuring:
             await asyncio.wait([self._task])
 
     def _refusal(self) -> WrongState:
-        words = "The models are being measured. Ask again when that has ended"
         left_s = self._progress.left_s if self._progress else None
         if left_s is None:
-            return WrongState("measuring", f"{words}.")
+            return measuring()
         minutes = math.ceil(left_s / 60)
-        return WrongState("measuring_left", f"{words}: in about {minutes} min.", minutes=minutes)
+        words = f"{measuring(f': in about {minutes} min')}"
+        return WrongState("measuring_left", words, minutes=minutes)
 
     async def _run(self, plan: Plan) -> None:
         """Make room, measure, and bring everything back to where it was.

@@ -6,6 +6,7 @@ on, to fail or to hang. Panel, lineup and database are real.
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 import pytest
@@ -13,13 +14,14 @@ import pytest
 from backends.backend import State
 from backends.catalog import Model
 from backends.lineup import Lineup
-from backends.measurement import Event, Plan, Resources, Step, TimedAnswer
+from backends.measurement import Event, Machine, Plan, Resources, Step, TimedAnswer
 from backends.specs import resolve
 from backends.supervisor import ModelServer, Patience
 from db import MeasurementState, Side, TrialState
 from rating.errors import PairInUse, TrialError
 from rating.measuring.background import Measuring
 from rating.measuring.measurements import Measurements
+from rating.session import Panel
 from tests.backends.conftest import fake_command
 from tests.rating.conftest import ANN, BOB, Stage, entries, until
 from tests.rating.measuring.test_measurements import unrated_trial
@@ -226,6 +228,22 @@ async def test_two_never_measure_into_one_database_at_once(bench: Bench) -> None
     await other.start(PLAN)
     await until(lambda: other.progress is None)
     assert other.trouble == "measured_elsewhere"
+    assert panel.waits_for is None
+
+
+async def test_while_another_process_measures_nothing_is_begun_or_asked(bench: Bench) -> None:
+    stage, never = bench.stage, asyncio.Event()
+    first, second = stage.models.values()
+    panel = Panel(
+        stage.database, (first, second), blind=True, measured=bench.measurements.under_way
+    )
+    trial_id = (await panel.new_trial(BOB)).id
+    elsewhere = Measurements(stage.database)
+    machine = Machine("a CPU", 2, 8_000_000_000, "Linux", {})
+    async with aclosing(elsewhere.run(PLAN, Scripted((ANSWER, never))(PLAN), machine)) as running:
+        await anext(running)
+        assert await refusal(panel.ask(BOB, trial_id, "你好")) == "measuring"
+        assert await refusal(panel.new_trial(BOB)) == "measuring"
     assert panel.waits_for is None
 
 
