@@ -34,6 +34,7 @@ _UNRATED = (TrialState.ANSWERING, TrialState.RATEABLE)
 FINAL = (TrialState.RATED, TrialState.REVEALED)
 """The states of a trial that is rated."""
 
+_UNTIL_DONE = {"key_share": True}  # FOR NO KEY UPDATE
 _NEWEST_FIRST = (Measurement.started_at.desc(), Measurement.id)
 
 
@@ -55,8 +56,12 @@ class Filters:
 
 
 def ensure_rater(session: Session, rater_id: str, language: Language) -> Rater:
-    """Return the rater of that id, locked against a second trial begun at once; make it if new."""
-    rater = session.get(Rater, rater_id, with_for_update=True)
+    """Return the rater of that id, locked against a second trial begun at once; make it if new.
+
+    The lock lets others refer to the rater: whoever saves a rating holds its trial, and would wait
+    for the rater while we wait for the trial.
+    """
+    rater = session.get(Rater, rater_id, with_for_update=_UNTIL_DONE)
     if rater is not None:
         return rater
     try:
@@ -64,7 +69,7 @@ def ensure_rater(session: Session, rater_id: str, language: Language) -> Rater:
             session.add(rater := Rater(id=rater_id, language=language))
         return rater
     except IntegrityError:  # another tab of the rater was quicker
-        return session.get_one(Rater, rater_id, with_for_update=True)
+        return session.get_one(Rater, rater_id, with_for_update=_UNTIL_DONE)
 
 
 def load_trial(
@@ -78,11 +83,15 @@ def load_trial(
 
 
 def latest_trial(session: Session, rater_id: str, *, for_update: bool = False) -> Trial | None:
-    """Return the trial the rater began last, unless it was abandoned."""
+    """Return the trial the rater began last, unless it was abandoned.
+
+    There is one at most that isn't ended, and it is that one, whatever was imported since.
+    """
+    ended = Trial.state.in_((*FINAL, TrialState.ABANDONED))
     query = (
         whole_trials()
         .where(Trial.rater_id == rater_id)
-        .order_by(Trial.created_at.desc(), Trial.id)
+        .order_by(ended, Trial.created_at.desc(), Trial.id)
         .limit(1)
     )
     if for_update:

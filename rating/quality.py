@@ -78,6 +78,8 @@ _SURE_OF_HABIT = 0.01
 def flags_of(frame: pd.DataFrame) -> "pd.Series[Any]":
     """Return the flags of each trial, a tuple of `Flag`, under the frame's own index.
 
+    A flag that a trial brings along from elsewhere stays: what it rests on need not be here.
+
     Args:
         frame: A ratings frame with all trials of its raters, of all kinds and pairs: habits of
             raters show only over all that they rated.
@@ -88,13 +90,17 @@ def flags_of(frame: pd.DataFrame) -> "pd.Series[Any]":
         Flag.FAILED_ATTENTION: by_inattentive,
         Flag.CONTRADICTED: contradicted,
     }
-    found = {flag: rule(frame) for flag, rule in rules.items()}
+    found = {flag: rule(frame) | _brought(frame, flag) for flag, rule in rules.items()}
     which = sum(hit * 2**place for place, hit in enumerate(found.values()))
     named = [
         tuple(flag for place, flag in enumerate(found) if which >> place & 1)
         for which in range(2 ** len(found))
     ]
     return pd.Series([named[each] for each in which], index=frame.index, dtype=object)
+
+
+def _brought(frame: pd.DataFrame, flag: Flag) -> Booleans:
+    return np.fromiter((flag in stored for stored in frame["flags"]), dtype=bool, count=len(frame))
 
 
 def counted(

@@ -64,9 +64,17 @@ def checked_flag(flag: str) -> str:
     return checked_text(flag)
 
 
+def in_utc(moment: datetime) -> datetime:
+    """Return a moment in UTC. Raises ValueError if there its year would be none."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("is no moment between the years 1 and 9999 in UTC") from error
+
+
 Moment = Annotated[
     AwareDatetime,
-    AfterValidator(lambda moment: moment.astimezone(UTC)),
+    AfterValidator(in_utc),
     PlainSerializer(moment_text, return_type=str, when_used="json"),
 ]
 Text = Annotated[str, AfterValidator(checked_text)]

@@ -98,6 +98,8 @@ def _problems(
                 f"the database has a trial {trial_id} with other content; if this is another one, "
                 "give it another id",
             )
+        if one.record.assignment and one.record.assignment.repeat_of == trial_id:
+            yield Problem(one.line, "flags", f"trial {trial_id} can't repeat itself")
     repeats = {
         one.record.assignment.repeat_of: one.line
         for one in trials

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from db import Database, Dimension, Preference, Side, TrialState, queries
+from db import Database, Dimension, Language, Preference, Side, TrialState, queries
 from rating import record
 from rating.errors import PairInUse, WrongState
 from rating.run import ChatModel
@@ -59,6 +59,29 @@ def test_a_trial_that_is_left_and_rated_at_once_is_one_of_both(database: Databas
         assert found is not None
         assert (saved, found.rating is None) == (False, True)
         assert found.state is TrialState.ABANDONED
+
+
+def leave(database: Database, rater_id: str) -> None:
+    """What the beginning of a new trial locks."""
+    with database.write() as session:
+        queries.ensure_rater(session, rater_id, Language.EN)
+        queries.latest_trial(session, rater_id, for_update=True)
+
+
+def test_who_saves_a_rating_is_not_stopped_by_a_new_trial_of_theirs(database: Database) -> None:
+    with database.write() as session:
+        trial = rows.trial(state=TrialState.RATEABLE)
+        turn = rows.turn(trial=trial)
+        session.add_all([trial, *(rows.answer(turn=turn, side=side) for side in Side)])
+    with ThreadPoolExecutor(1) as other_tab:
+        with database.write() as session:
+            rated = queries.load_trial(session, trial.id, trial.rater_id, for_update=True)
+            assert rated is not None
+            leaving = other_tab.submit(leave, database, trial.rater_id)
+            with pytest.raises(TimeoutError):
+                leaving.result(0.5)
+            record.save_rating(rated, RATING)
+        leaving.result(30)
 
 
 async def test_a_whole_trial_goes_as_on_sqlite(stage: Stage) -> None:

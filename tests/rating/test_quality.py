@@ -28,6 +28,12 @@ def test_no_ratings_have_no_flags() -> None:
     assert excluded(frame(), include_flagged=False) == {}
 
 
+def test_a_flag_that_was_brought_along_counts_though_its_reason_is_not_here() -> None:
+    ratings = frame(trial(flags=("too_fast", "self_naming_left")), trial(flags=()))
+    assert flagged(ratings) == {"t0": (Flag.TOO_FAST,)}
+    assert excluded(ratings, include_flagged=False) == {"too_fast": 1}
+
+
 def test_careful_ratings_have_no_flags() -> None:
     times = {"rating_s": 120.0, "left_chars": 400.0, "right_chars": 400.0}
     assert flagged(frame(*(row | times for row in varied("r1", 20)))) == {}

@@ -26,6 +26,7 @@ from rating.blinding import MASK
 from rating.errors import BadPrompt, BadRating, TrialError, TrialNotFound, WrongState
 from rating.session import PROMPT_LIMIT, Panel
 from rating.trial import AnswerStatus, TrialView
+from tests.db import rows
 from tests.rating.conftest import ANN, BOB, Stage, entries, until
 from tests.rating.fake_models import BUSY, DIE, TOO_LONG, FakeModel, spoken
 
@@ -901,3 +902,12 @@ async def test_a_view_can_be_sent_to_a_browser(stage: Stage) -> None:
     view = await stage.panel.current(ANN)
     assert view is not None
     json.dumps([view.draft, texts(view), view.turns[0].prompt], ensure_ascii=False).encode()
+
+
+async def test_a_trial_that_was_imported_since_takes_nobody_off_their_own(stage: Stage) -> None:
+    own = await stage.rateable_trial(ANN)
+    with stage.database.write() as session:
+        session.add(rows.trial(rater_id=ANN.id, state=TrialState.REVEALED, flags=[]))
+    current = await stage.panel.current(ANN)
+    assert current is not None
+    assert current.id == own

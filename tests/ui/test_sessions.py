@@ -83,6 +83,7 @@ async def test_nobody_else_may_do_anything(pages: Pages) -> None:
         ("add_set", ("one.yaml", SET, "running")),
         ("add_pack", ("/etc/hostname",)),
         ("choose_pack", ("0" * 64,)),
+        ("choose_pack", ("running",)),
         ("create", described("x", [])),
         ("act", (closing,)),
     ):

@@ -193,7 +193,7 @@ class _Events:
     async def choose_pack(self, pack: object, request: gr.Request) -> Page:
         """Fill in what belongs to the pack: its prompt set and its models."""
         if pack == RUNNING:
-            return gr.update(), self._models(None)
+            return gr.update(), await self._as_operator(request, lambda: self._models(None))
         found = await self._as_operator(request, lambda: store.load(self._database, str(pack)))
         return gr.update(value=found.prompt_set_id), self._models(found)
 

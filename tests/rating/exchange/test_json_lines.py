@@ -60,6 +60,8 @@ def test_a_line_has_all_that_is_known_of_a_trial(database: Database) -> None:
         (["right_model"], "tiny-chatglm", "line 1: both sides have the same model"),
         (["assignment"], {"prompt_id": "a", "kind": "repeat"}, "line 1, assignment: repeat_of"),
         (["assignment"], {"prompt_id": "a", "kind": "attention"}, "line 1, assignment: better"),
+        (["rating", "rated_at"], "0001-01-01T00:00:00+14:00", "between the years 1 and 9999"),
+        (["assignment"], {"prompt_id": "a", "kind": "repeat", "repeat_of": "two"}, "repeat itself"),
         (["more"], 1, "line 1, more: Extra inputs are not permitted"),
     ],
 )
