@@ -1,6 +1,8 @@
 import asyncio
 import json
 import logging
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -22,6 +24,7 @@ from backends.client import (
 )
 from tests.backends.conftest import Fake, script
 from tests.backends.fake_server import ANSWER, chunk, usage
+from tests.paths import ROOT
 
 HELLO = [Message("user", "你好")]
 DONE = "data: [DONE]\n\n"
@@ -55,6 +58,19 @@ async def test_an_answer_is_its_pieces_and_then_one_finish(shared_fake: Fake) ->
     pieces, finish = await ask(shared_fake.endpoint, HELLO)
     assert tuple(piece.text for piece in pieces) == ANSWER
     assert (finish.reason, finish.prompt_tokens, finish.completion_tokens) == ("stop", 7, 4)
+
+
+def test_what_the_first_answer_needs_is_imported_when_that_is_asked_for_and_not_before() -> None:
+    code = """
+import sys
+from backends import client
+wanted = "openai.resources.chat.completions"
+print("openai" in sys.modules, client.prepare(), wanted in sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False", "None", "True"]
 
 
 async def test_times_are_measured_from_the_request_on(shared_fake: Fake) -> None:
