@@ -182,12 +182,12 @@ def by_straight_liners(frame: pd.DataFrame) -> Booleans:
 
 
 def _more_than_others(hits: int, trials: int, other_hits: int, others: int) -> bool:
-    from scipy.stats import binomtest  # noqa: PLC0415 -- takes long to import
+    from scipy.special import bdtrc  # noqa: PLC0415 -- takes long to import
 
     if not others:
         return True
     usual = (other_hits + 0.5) / (others + 1)
-    return bool(binomtest(hits, trials, usual, alternative="greater").pvalue < _SURE_OF_HABIT)
+    return bool(bdtrc(hits - 1, trials, usual) < _SURE_OF_HABIT)
 
 
 def by_inattentive(frame: pd.DataFrame) -> Booleans:
@@ -204,9 +204,9 @@ def by_inattentive(frame: pd.DataFrame) -> Booleans:
     by_rater = by_rater[by_rater["sum"] > 0]
     if not len(by_rater):
         return failed
-    from scipy.stats import binom  # noqa: PLC0415 -- takes long to import
+    from scipy.special import bdtrc  # noqa: PLC0415 -- takes long to import
 
-    chance = binom.sf(by_rater["sum"].to_numpy() - 1, by_rater["size"].to_numpy(), SLIP)
+    chance = bdtrc(by_rater["sum"].to_numpy() - 1, by_rater["size"].to_numpy(), SLIP)
     careless = by_rater.index[(chance < _SURE) & (by_rater["sum"].to_numpy() > 1)]
     return np.asarray(failed | frame["rater"].isin(careless).to_numpy(), dtype=bool)
 

@@ -171,13 +171,11 @@ def _columns_of(both: pd.DataFrame, suffix: str) -> pd.DataFrame:
 
 
 def _correlation(x: Floats, y: Floats, known: Booleans, trials: Paired) -> Estimate | None:
-    from scipy.stats import rankdata  # noqa: PLC0415 -- takes long to import
-
     if not known.any():
         return None
     ranks = np.full((2, len(x)), np.nan)
-    ranks[0, known] = rankdata(x[known])
-    ranks[1, known] = rankdata(y[known])
+    ranks[0, known] = pd.Series(x[known]).rank()
+    ranks[1, known] = pd.Series(y[known]).rank()
     ranks -= np.nanmean(ranks, axis=1, keepdims=True)
     terms = _products(ranks[0], ranks[1])
     return _estimate(terms, trials, lambda sums: _pearson(sums[:, None, :])[:, 0], int(known.sum()))

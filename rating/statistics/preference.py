@@ -31,10 +31,11 @@ def preference_figures(frame: pd.DataFrame, trials: Paired) -> PreferenceFigures
 
 def _sign_test(won: Integers, prompt: Integers) -> float | None:
     """Return the p of as many prompts with a majority for one model; None without any."""
-    from scipy.stats import binomtest  # noqa: PLC0415 -- takes long to import
+    from scipy.special import bdtr  # noqa: PLC0415 -- takes long to import
 
     majority = np.bincount(prompt, weights=won) if len(won) else np.zeros(0)
     for_second, for_first = int((majority > 0).sum()), int((majority < 0).sum())
-    if not for_second + for_first:
+    prompts = for_second + for_first
+    if not prompts:
         return None
-    return float(binomtest(for_second, for_second + for_first).pvalue)
+    return min(1.0, 2 * float(bdtr(min(for_second, for_first), prompts, 0.5)))

@@ -1,5 +1,7 @@
 """How sure a share is, when several ratings are of the same prompt. Knows not what it is of."""
 
+from math import sqrt
+
 import numpy as np
 
 from rating.statistics.figures import Estimate, Interval
@@ -18,15 +20,27 @@ def share_of(hits: Booleans, prompt: Integers) -> Estimate | None:
         hits: One a rating.
         prompt: The number of each rating's prompt.
     """
-    from statsmodels.stats.proportion import proportion_confint  # noqa: PLC0415 -- slow to import
-
     n = len(hits)
     if not n:
         return None
     share = float(hits.mean())
     effective = _effective_number(hits.astype(float), prompt)
-    low, high = proportion_confint(share * effective, effective, method="wilson")
-    return Estimate(share, Interval(float(low), float(high)), n)
+    return Estimate(share, _wilson(share, effective), n)
+
+
+def _wilson(share: float, n: float) -> Interval:
+    """Return Wilson's 95 % interval, also for an `n` that is not whole.
+
+    E. B. Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", JASA 22
+    (1927), 209-212. Not by statsmodels or scipy.stats, which take 0.5 s to import.
+    """
+    from scipy.special import ndtri  # noqa: PLC0415 -- slow to import
+
+    z = float(ndtri(0.975))
+    middle = share + z**2 / (2 * n)
+    reach = z * sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2)
+    low, high = ((middle + way * reach) / (1 + z**2 / n) for way in (-1, 1))
+    return Interval(max(0.0, low), min(1.0, high))
 
 
 def _effective_number(hits: Floats, prompt: Integers) -> float:

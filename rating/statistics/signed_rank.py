@@ -1,12 +1,14 @@
 """Wilcoxon's signed-rank test over prompts, its effect, and Holm's correction.
 
-Zeros are Pratt's: ranked with the others, then left out. Knows neither scores nor models.
+Zeros are Pratt's: ranked with the others, then left out. Knows neither scores nor models. Not by
+`scipy.stats`, which takes 0.5 s and 50 MB to import (2026-11-29); tests hold it against that.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 EXACT_UP_TO = 100
@@ -29,20 +31,17 @@ def signed_rank(differences: NDArray[np.float64]) -> SignedRank | None:
     Comprehensive Psychology 3 (2014), over the same ranks, so it has the test's sign; 0 where all
     differences are zero.
     """
-    from scipy.stats import rankdata, wilcoxon  # noqa: PLC0415 -- takes long to import
-
     if not len(differences):
         return None
-    ranks = rankdata(np.abs(differences))
+    ranks = pd.Series(np.abs(differences)).rank().to_numpy()
     above, below = ranks[differences > 0], ranks[differences < 0]
     total = float(above.sum() + below.sum())
     if not total:
         return SignedRank(1.0, 0.0)
     effect = float(above.sum() - below.sum()) / total
-    if len(above) + len(below) <= EXACT_UP_TO:
-        return SignedRank(_exact_p(np.concatenate([above, below]), above.sum()), effect)
-    found = wilcoxon(differences, zero_method="pratt", correction=True, method="asymptotic")
-    return SignedRank(float(found.pvalue), effect)
+    signed = np.concatenate([above, below])
+    p_of = _exact_p if len(signed) <= EXACT_UP_TO else _normal_p
+    return SignedRank(p_of(signed, above.sum()), effect)
 
 
 def _exact_p(ranks: NDArray[np.float64], rank_sum: float) -> float:
@@ -61,6 +60,20 @@ def _exact_p(ranks: NDArray[np.float64], rank_sum: float) -> float:
         chances = wider / 2
     seen = round(2 * rank_sum)
     return float(min(1.0, 2 * min(chances[seen:].sum(), chances[: seen + 1].sum())))
+
+
+def _normal_p(ranks: NDArray[np.float64], rank_sum: float) -> float:
+    """Return the same p by the normal approximation with continuity correction.
+
+    Each rank is in the sum by chance or not: its mean is half of all ranks, its variance a quarter
+    of their squares. That holds with zeros and ties; E. E. Cureton, "The Normal Approximation to
+    the Signed-Rank Sampling Distribution When Zero Differences Are Present", JASA 62 (1967),
+    1068-1069.
+    """
+    from scipy.special import ndtr  # noqa: PLC0415 -- takes long to import
+
+    apart = max(0.0, abs(rank_sum - ranks.sum() / 2) - 0.5)
+    return float(2 * ndtr(-apart / (np.sqrt(np.square(ranks).sum()) / 2)))
 
 
 def holm(ps: Sequence[float | None]) -> list[float | None]:

@@ -29,5 +29,23 @@ def test_importing_the_statistics_loads_nothing_slow_before_a_figure_is_asked_fo
     assert package not in loaded
 
 
+def test_all_figures_of_a_pair_are_computed_without_scipy_stats() -> None:
+    """Half a second and 50 MB of each summary."""
+    code = """
+import sys
+from rating.quality import flags_of
+from rating.statistics.analysis import analyse
+from tests.rating.statistics.frames import MODELS, drawn
+ratings = drawn(110, 2)
+figures = analyse(ratings, MODELS, blind=True, excluded={"all": len(flags_of(ratings))})
+assert figures.preference.p is not None
+print(*(name for name in ("scipy.special", "scipy.stats", "statsmodels") if name in sys.modules))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["scipy.special"]
+
+
 def test_the_statistics_were_really_imported(loaded: set[str]) -> None:
     assert {"rating.statistics.analysis", "rating.quality", "numpy"} <= loaded

@@ -47,6 +47,12 @@ def test_the_sign_test_counts_each_prompt_once() -> None:
     assert figures(*rows).p == pytest.approx(binomtest(7, 8).pvalue)
 
 
+@pytest.mark.parametrize(("first", "second"), [(1, 0), (2, 2), (0, 9), (30, 52)])
+def test_the_sign_test_is_scipys(first: int, second: int) -> None:
+    rows = [on_left("left" if n < first else "right", n) for n in range(first + second)]
+    assert figures(*rows).p == pytest.approx(binomtest(second, first + second).pvalue)
+
+
 def test_more_raters_of_the_same_prompts_are_no_proof() -> None:
     few = figures(*(on_left("right", n) for n in range(4)))
     many = figures(*(on_left("right", n) for n in range(4) for _ in range(20)))

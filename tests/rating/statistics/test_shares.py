@@ -20,6 +20,17 @@ def test_one_rating_a_prompt_has_wilsons_interval(hits: int) -> None:
     )
 
 
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.75, 1.0])
+def test_an_interval_of_a_share_stays_between_none_and_all(share: float) -> None:
+    prompts = np.repeat(np.arange(12), 20)
+    found = share_of(np.arange(240) % 20 < 20 * share, prompts)
+    assert found is not None
+    assert found.interval is not None
+    dust = 1e-12
+    assert 0 <= found.interval.low <= share + dust
+    assert share - dust <= found.interval.high <= 1
+
+
 def test_raters_who_all_say_the_same_of_a_prompt_count_as_about_one() -> None:
     prompts = np.arange(30)
     hits = prompts % 3 == 0

@@ -76,6 +76,14 @@ def test_the_exact_p_hands_over_to_the_normal_one_without_a_jump() -> None:
     assert found(list(many)).p == pytest.approx(normal)
 
 
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("apart", [0.0, 0.3])
+def test_many_prompts_have_scipys_normal_p(seed: int, apart: float) -> None:
+    differences = np.rint(np.random.default_rng(seed).normal(apart, 1.5, 400)) / 2
+    normal = wilcoxon(differences, zero_method="pratt", correction=True, method="asymptotic")
+    assert found(list(differences)).p == pytest.approx(normal.pvalue)
+
+
 @given(with_ties)
 @settings(max_examples=40)
 def test_seen_from_the_other_model_only_the_effect_turns_round(differences: list[float]) -> None:
