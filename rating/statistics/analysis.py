@@ -10,15 +10,28 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from db import Dimension, TrialKind
+from db import Dimension, Side, TrialKind
 from rating.statistics.agreement import agreement
 from rating.statistics.bias import bias_figures
 from rating.statistics.bootstrap import mean_interval
 from rating.statistics.decisions import decide, proves_difference
 from rating.statistics.figures import Agreement, DimensionFigures, Interval, PairFigures
-from rating.statistics.paired import DIMENSIONS, Paired, PromptMeans, pair_up, prompt_means
+from rating.statistics.paired import (
+    DIMENSIONS,
+    Paired,
+    PromptMeans,
+    pair_up,
+    prompt_means,
+    score_columns,
+)
 from rating.statistics.preference import preference_figures
 from rating.statistics.signed_rank import SignedRank, holm, signed_rank
+
+_COLUMNS = [
+    *("trial", "rater", "rated_at", "prompt", "left_model", "preference", "guess"),
+    *("left_chars", "right_chars", *score_columns(Side.LEFT), *score_columns(Side.RIGHT)),
+]
+"""What the figures are made of: copying the others would take half as much memory again."""
 
 
 def analyse(
@@ -40,7 +53,7 @@ def analyse(
         repeated: Where repeats and what they repeat are found; `frame` by default. Give it with
             flagged trials, or contradictions are missing from the agreement with oneself.
     """
-    regular = frame[frame["kind"] == TrialKind.REGULAR.value]
+    regular = frame.loc[frame["kind"] == TrialKind.REGULAR.value, _COLUMNS]
     regular = regular.sort_values(["rated_at", "trial"], ignore_index=True)
     trials = pair_up(regular, models)
     return PairFigures(

@@ -87,8 +87,12 @@ def pair_up(frame: pd.DataFrame, models: tuple[str, str]) -> Paired:
 
 def side_scores(frame: pd.DataFrame, side: Side) -> Floats:
     """Return the scores of one side, one column a dimension; NaN is not applicable."""
-    columns = [f"{side.value}_{dimension.value}" for dimension in DIMENSIONS]
-    return frame[columns].to_numpy(dtype=float)
+    return frame[score_columns(side)].to_numpy(dtype=float)
+
+
+def score_columns(side: Side) -> list[str]:
+    """Return the names of one side's columns of scores, in the order of `DIMENSIONS`."""
+    return [f"{side.value}_{dimension.value}" for dimension in DIMENSIONS]
 
 
 def straight_lined(frame: pd.DataFrame) -> Booleans:
