@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import (
     Connection,
     Engine,
@@ -143,12 +144,19 @@ def test_processes_that_start_at_once_do_not_clash(database_url: str) -> None:
 
 REVISIONS = sorted(file.name[:4] for file in engine._MIGRATIONS.glob("versions/[0-9]*.py"))
 
+
+def test_migrations_follow_each_other_in_the_order_of_their_files_names() -> None:
+    """By which an up-to-date schema is known without Alembic."""
+    steps = ScriptDirectory(str(engine._MIGRATIONS)).walk_revisions()
+    assert [step.revision for step in steps] == REVISIONS[::-1]
+
+
 NEXT = '''
 """A migration for a test."""
 import sqlalchemy as sa
 from alembic import op
 
-revision = "next"
+revision = "9000"
 down_revision = "{head}"
 
 def upgrade() -> None:
@@ -164,7 +172,7 @@ def _add_migration(monkeypatch: pytest.MonkeyPatch, folder: Path, last: str) -> 
     copy = folder / "100% later"
     shutil.copytree(engine._MIGRATIONS, copy)
     head = max(REVISIONS)
-    (copy / "versions" / "next.py").write_text(NEXT.format(head=head, last=last))
+    (copy / "versions" / "9000_later.py").write_text(NEXT.format(head=head, last=last))
     monkeypatch.setattr(engine, "_MIGRATIONS", copy)
 
 
