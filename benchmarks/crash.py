@@ -93,7 +93,7 @@ def _rate_and_kill(app: AppProcess) -> str:
         trial = str(call("new_trial")["trial"])
         call("ask", trial, "你好")
         scores = dict.fromkeys(Dimension, 4) | {Dimension.MEMORY: "na"}
-        saved = call("rate", trial, dict.fromkeys(Side, scores), Preference.TIE, "")
+        saved = call("rate", trial, dict.fromkeys(Side, scores), Preference.TIE, "", None)
         app.kill()
     if saved["state"] != "revealed":
         raise LostRating(f"trial {trial} was not saved: {saved}")
@@ -102,7 +102,7 @@ def _rate_and_kill(app: AppProcess) -> str:
 
 def _expect_all(app: AppProcess, saved: Sequence[str]) -> None:
     with Caller(app.url) as call:
-        pairs = call("summary", *[None] * 5)["pairs"]
+        pairs = call("summary", *[None] * 6, True)["pairs"]  # rated faster than a person can
     found = sum(pair["n_trials"] for pair in pairs)
     if found != len(saved):
         raise LostRating(f"{len(saved)} ratings were saved, {found} are there after a restart")

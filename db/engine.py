@@ -75,6 +75,18 @@ class Database:
         """Where it is, as SQLAlchemy's URL; its `str` hides the password."""
         return self._engine.url
 
+    def owns(self, file: Path) -> bool:
+        """Whether `file` is one of this database's, by whatever name.
+
+        Nobody else may open one in this process: closing it drops all locks that the process has
+        on it (POSIX). The next program that closes the database then takes itself for its last
+        user and removes the write-ahead log, and what is written from then on is lost.
+        """
+        if self.url.get_backend_name() != "sqlite":
+            return False
+        own = (Path(f"{self.url.database}{end}") for end in ("", "-wal", "-shm"))
+        return file.exists() and any(one.exists() and one.samefile(file) for one in own)
+
     @contextmanager
     def read(self) -> Iterator[Session]:
         """Yield a session that sees one moment of the database, blocks nobody, and can't write."""

@@ -199,3 +199,17 @@ def test_a_savepoint_undoes_its_part_alone(database: Database) -> None:
             session.add(Rating(trial_id="0" * 32, rater_id=kept.id, preference="tie"))
         session.add(rows.rater())
     assert _count(database) == 2
+
+
+def test_a_database_knows_its_own_files_by_whatever_name(sqlite_url: str, tmp_path: Path) -> None:
+    database = Database.open(sqlite_url)
+    store_rating(database)
+    file = Path(str(database.url.database))
+    (tmp_path / "link").symlink_to(file)
+    (tmp_path / "hard").hardlink_to(file)
+    (tmp_path / "other").write_bytes(file.read_bytes()[:0])
+    named = (file, Path(f"{file}-wal"), tmp_path / "link", tmp_path / "hard")
+    assert all(map(database.owns, named))
+    assert not database.owns(tmp_path / "other")
+    assert not database.owns(tmp_path / "nowhere")
+    database.close()

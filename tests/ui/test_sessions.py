@@ -3,6 +3,8 @@
 The models are two endpoints that nobody serves: nothing here needs them to be there.
 """
 
+import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from inspect import isawaitable
@@ -15,6 +17,7 @@ from starlette.requests import Request
 
 from db import Database, Language
 from rating.sessions.sessions import Sessions
+from tests.paths import ROOT
 from tests.ui.conftest import lineup_of_nobody, pages_over
 from ui.language import texts_in
 
@@ -128,3 +131,16 @@ async def test_a_number_of_raters_that_is_none_is_refused(pages: Pages) -> None:
         entered = described(opened[4]["value"], opened[6]["value"])
         entered[4] = raters
         assert "whole number" in await refusal(pages, "create", *entered, OPERATOR)
+
+
+@pytest.mark.parametrize("name", ["twopane.db", "twopane.db-wal", "pack.jsonl.zst"])
+async def test_the_database_itself_is_never_opened_as_a_pack(pages: Pages, name: str) -> None:
+    file = Path(str(pages.database.url.database))
+    (file.parent / "pack.jsonl.zst").symlink_to(file)
+    said = await refusal(pages, "add_pack", str(file.with_name(name)), OPERATOR)
+    assert "is the database itself" in said
+    another = "import sys; from db import Database; Database.open(sys.argv[1]).close()"
+    url = pages.database.url.render_as_string()
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", another, url, cwd=ROOT)
+    assert await process.wait() == 0
+    assert file.with_name("twopane.db-wal").exists()  # removed by who takes itself for the last

@@ -175,12 +175,15 @@ class _Events:
 
     async def add_pack(self, path: object, request: gr.Request) -> Page:
         """Take in a pack that lies on this machine, and choose it for the next session."""
-        file = Path(str(path or "").strip())
+        entered = str(path or "").strip()
 
         def add() -> tuple[str, str]:
+            file = Path(entered).expanduser()
             if not file.name:
                 raise Refused("pack_nothing")
             try:
+                if self._database.owns(file):
+                    raise Refused("pack_is_database", path=file)
                 pack = read_pack(file)
             except OSError as error:
                 raise Refused("pack_unreadable", path=file, reason=error.strerror) from error

@@ -1,7 +1,6 @@
 """Formats that other tools make figures or models of: what they hold, what they leave out."""
 
 import json
-from dataclasses import fields
 from io import BytesIO
 from typing import Any
 
@@ -196,7 +195,10 @@ def test_a_session_is_chosen_by_its_name_or_id(database: Database) -> None:
     assert caught.value.code == "no_such_session"
 
 
-def test_no_filter_is_overlooked() -> None:
-    """One that `exchange_queries.rated_in_order` does not know would export what it hides."""
-    known = {"pair", "blind", "language", "since", "until"}
-    assert {one.name for one in fields(Filters)} == known
+def test_what_filters_hide_is_not_exported(database: Database) -> None:
+    session = rows.rating_session()
+    store(database, rows.assignment(trial=rated("in"), session=session), rated("out"))
+    own = lines(database, Format.JSONL, filters=Filters(session=session.id))
+    assert [row["trial"] for row in own] == ["in"]
+    others = lines(database, Format.JSONL, filters=Filters(hidden_sessions=frozenset({session.id})))
+    assert [row["trial"] for row in others] == ["out"]
