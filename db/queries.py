@@ -30,7 +30,9 @@ from db.tables import (
     Turn,
 )
 
-_UNRATED = (TrialState.ANSWERING, TrialState.RATEABLE)
+ANSWERED = (TrialState.ANSWERING, TrialState.RATEABLE)
+"""The states of a trial that has answers and isn't rated."""
+
 FINAL = (TrialState.RATED, TrialState.REVEALED)
 """The states of a trial that is rated."""
 
@@ -130,7 +132,7 @@ def unrated_since(session: Session, pair: str | None, since: datetime) -> list[s
         )
     )
     query = select(Trial.id).where(
-        Trial.state.in_(_UNRATED),
+        Trial.state.in_(ANSWERED),
         or_(Trial.updated_at >= since, touched.exists()),
     )
     if pair is not None:

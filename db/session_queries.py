@@ -10,7 +10,7 @@ from datetime import datetime
 from sqlalchemy import Select, String, cast, func, or_, select
 from sqlalchemy.orm import Session, joinedload
 
-from db.queries import whole_trials
+from db.queries import ANSWERED, FINAL, whole_trials
 from db.session_tables import (
     Assignment,
     PackedAnswer,
@@ -20,8 +20,8 @@ from db.session_tables import (
 )
 from db.tables import Answer, Rating, Trial, TrialState, Turn
 
-_FINAL = (TrialState.RATED, TrialState.REVEALED)
-_UNRATED = (TrialState.DRAFTING, TrialState.ANSWERING, TrialState.RATEABLE)
+UNRATED = (TrialState.DRAFTING, *ANSWERED)
+"""The states of a trial that was begun and is neither rated nor left."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def all_sessions(session: Session) -> list[RatingSession]:
 
 def rated_cells(session: Session, session_id: str) -> list[CellCount]:
     """Count the rated regular trials of the session."""
-    query = _cells(session_id).where(Trial.state.in_(_FINAL))
+    query = _cells(session_id).where(Trial.state.in_(FINAL))
     return _counted(session, query)
 
 
@@ -92,7 +92,7 @@ def taken_cells(
         )
     )
     query = _cells(session_id).where(
-        Trial.state.in_(_UNRATED),
+        Trial.state.in_(UNRATED),
         Trial.rater_id != rater_id,
         or_(Trial.updated_at >= since, touched.exists()),
     )
@@ -151,7 +151,7 @@ def rated_regular_trials(session: Session, session_id: str, rater_id: str) -> li
             Assignment.session_id == session_id,
             Assignment.kind == TrialKind.REGULAR,
             Trial.rater_id == rater_id,
-            Trial.state.in_(_FINAL),
+            Trial.state.in_(FINAL),
         )
         .order_by(Rating.rated_at, Rating.id)
     )
@@ -163,7 +163,7 @@ def count_raters(session: Session, session_id: str) -> int:
     query = (
         select(func.count(Trial.rater_id.distinct()))
         .join(Assignment, Assignment.trial_id == Trial.id)
-        .where(Assignment.session_id == session_id, Trial.state.in_(_FINAL))
+        .where(Assignment.session_id == session_id, Trial.state.in_(FINAL))
     )
     return session.scalar(query) or 0
 
@@ -173,7 +173,7 @@ def count_given(session: Session, session_id: str) -> dict[TrialKind, int]:
     query = (
         select(Assignment.kind, func.count().label("n"))
         .join(Trial, Trial.id == Assignment.trial_id)
-        .where(Assignment.session_id == session_id, Trial.state.in_(_FINAL))
+        .where(Assignment.session_id == session_id, Trial.state.in_(FINAL))
         .group_by(Assignment.kind)
     )
     return {row.kind: row.n for row in session.execute(query)}

@@ -206,9 +206,13 @@ def slowest_pace(timings: Iterable[Sequence[tuple[int, float, float]]]) -> Pace 
 def _pace(timings: Sequence[tuple[int, float, float]]) -> Pace | None:
     if not timings:
         return None
+    paces = [pace_of(*one) for one in timings]
     return Pace(
-        first_s=statistics.median(first_s for _, first_s, _ in timings),
-        chars_per_s=statistics.median(
-            chars / max(total_s - first_s, _SHORTEST_S) for chars, first_s, total_s in timings
-        ),
+        first_s=statistics.median(pace.first_s for pace in paces),
+        chars_per_s=statistics.median(pace.chars_per_s for pace in paces),
     )
+
+
+def pace_of(chars: int, first_s: float, total_s: float) -> Pace:
+    """Return the pace of one answer; an answer that came at once took `_SHORTEST_S`."""
+    return Pace(first_s, chars / max(total_s - first_s, _SHORTEST_S))

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from sqlalchemy.orm import Session
 
-from db import Database, RatingSession, ResultsRule, SessionState, TrialState, session_queries
+from db import Database, RatingSession, ResultsRule, SessionState, queries, session_queries
 from db.queries import Filters
 from db.rating_queries import rating_sessions
 from rating.sessions import giving
@@ -63,7 +63,7 @@ def own_done(session: Session, rated: RatingSession, rater_id: str | None) -> bo
     if rater_id is None:
         return False
     took_part = any(
-        trial.state in (TrialState.RATED, TrialState.REVEALED)
+        trial.state in queries.FINAL
         for _, trial in session_queries.given_to(session, rated.id, rater_id)
     )
     return took_part and giving.is_over(session, rated, rater_id)

@@ -41,9 +41,7 @@ from rating.trial import latest
 GOLD = "prompt set"
 """Stands where an answer's model does, of one that no model gave."""
 
-_TIMED_ANSWERS = 20
 _PIECE_CHARS = 2
-_SHORTEST_S = 0.1
 _UNKNOWN_PACE = Pace(first_s=0.5, chars_per_s=20.0)
 
 
@@ -161,17 +159,16 @@ def _some_pace(session: Session, rating_session: RatingSession, model_key: str) 
     timings = [one for one in _timings(session, rating_session, model_key) if one[0] > 0]
     if not timings:
         return _UNKNOWN_PACE
-    chars, first_s, total_s = secrets.choice(timings)
-    return Pace(first_s, chars / max(total_s - first_s, _SHORTEST_S))
+    return record.pace_of(*secrets.choice(timings))
 
 
 def _timings(
     session: Session, rating_session: RatingSession, model_key: str
 ) -> list[tuple[int, float, float]]:
     if rating_session.pack_id is None:
-        return queries.recent_timings(session, model_key, _TIMED_ANSWERS)
+        return queries.recent_timings(session, model_key, record.TIMED_ANSWERS)
     return session_queries.packed_timings(
-        session, rating_session.pack_id, model_key, _TIMED_ANSWERS
+        session, rating_session.pack_id, model_key, record.TIMED_ANSWERS
     )
 
 

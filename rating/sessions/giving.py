@@ -38,9 +38,6 @@ TAKEN_MIN = 15
 TOO_LONG = "too_long"
 """The flag of a trial that was given up since one of its models couldn't take the prompt."""
 
-_FINAL = (TrialState.RATED, TrialState.REVEALED)
-_ANSWERED = (TrialState.ANSWERING, TrialState.RATEABLE)
-
 
 def current_session(session: Session, models: Collection[str]) -> RatingSession | None:
     """Return the session that visitors of an app with these models are in; None if there is none.
@@ -82,7 +79,7 @@ def plan_for(session: Session, rating_session: RatingSession, rater_id: str) -> 
     return Plan(
         rules=rules_of(session, rating_session),
         rater=rater_id,
-        own=[_given(*one) for one in given if one[1].state in _FINAL],
+        own=[_given(*one) for one in given if one[1].state in queries.FINAL],
         rated=counts_of(session_queries.rated_cells(session, rating_session.id)),
         taken=counts_of(session_queries.taken_cells(session, rating_session.id, rater_id, since)),
         shown=frozenset(
@@ -257,7 +254,7 @@ def is_over(session: Session, rating_session: RatingSession, rater_id: str) -> b
     Once that is so it stays so: neither do ratings go, nor prompts come.
     """
     given = session_queries.given_to(session, rating_session.id, rater_id)
-    if any(trial.state in _ANSWERED for _, trial in given):
+    if any(trial.state in queries.ANSWERED for _, trial in given):
         return False
     if rating_session.state is SessionState.CLOSED:
         return True
