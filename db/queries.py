@@ -102,6 +102,21 @@ def latest_trial(session: Session, rater_id: str, *, for_update: bool = False) -
     return None if trial is None or trial.state is TrialState.ABANDONED else trial
 
 
+def has_hidden_answers(session: Session, rater_id: str) -> bool:
+    """Whether the rater has answers whose models they must not know yet.
+
+    Those of a blind trial that isn't rated, or not revealed in the rating session that gave it.
+    """
+    given = exists().where(Assignment.trial_id == Trial.id, Assignment.session_id.is_not(None))
+    hidden = exists().where(
+        Trial.rater_id == rater_id,
+        Trial.state.in_((*ANSWERED, TrialState.RATED)),
+        Trial.blind,
+        or_(Trial.state != TrialState.RATED, given),
+    )
+    return bool(session.scalar(select(hidden)))
+
+
 def count_rated(session: Session, rater_id: str, pair: str) -> int:
     """Return how many trials of `pair` the rater has rated, but for repeats and attention items."""
     query = (

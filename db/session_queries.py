@@ -63,6 +63,34 @@ def load_session(
     return session.scalars(query).one_or_none()
 
 
+def last_session(session: Session, rater_id: str) -> RatingSession | None:
+    """Return the session that gave the rater their last trial, left or not; None if none did."""
+    last = (
+        select(Trial.id)
+        .where(Trial.rater_id == rater_id)
+        .order_by(Trial.created_at.desc(), Trial.id)
+        .limit(1)
+    )
+    query = (
+        select(RatingSession)
+        .join(Assignment, Assignment.session_id == RatingSession.id)
+        .where(Assignment.trial_id == last.scalar_subquery())
+        .options(joinedload(RatingSession.pack))
+    )
+    return session.scalars(query).one_or_none()
+
+
+def unrevealed_sessions(session: Session, rater_id: str) -> list[RatingSession]:
+    """Return the sessions in which the rater has rated trials that aren't revealed yet."""
+    rated = (
+        select(Assignment.session_id)
+        .join(Trial, Trial.id == Assignment.trial_id)
+        .where(Trial.rater_id == rater_id, Trial.state == TrialState.RATED)
+    )
+    query = select(RatingSession).where(RatingSession.id.in_(rated)).order_by(RatingSession.id)
+    return list(session.scalars(query))
+
+
 def all_sessions(session: Session) -> list[RatingSession]:
     """Return all rating sessions with their sets and packs, the newest first."""
     query = (

@@ -19,12 +19,12 @@ from backends.catalog import Model
 from db import (
     Database,
     Language,
-    RatingSession,
     SessionState,
     Side,
     Trial,
     TrialState,
     queries,
+    session_queries,
     utc_now,
 )
 from rating import prompt_sets, record
@@ -172,6 +172,7 @@ class Panel:
 
     async def current(self, visitor: Visitor) -> TrialView | None:
         """Return the trial the rater was at, as it stands; None if there is none."""
+        await self._reveal_what_is_over(visitor)
 
         def load(session: Session) -> TrialView | None:
             trial = queries.latest_trial(session, visitor.id)
@@ -183,27 +184,30 @@ class Panel:
         )
 
     async def is_blinded(self, visitor: Visitor) -> bool:
-        """Whether the rater has answers on the screen and must not learn who gave them.
+        """Whether the rater has had answers and must not learn yet who gave them.
 
-        In a rating session that is so until they have rated all of theirs.
+        In a rating session that is so from the first one until they have rated all of theirs.
         """
-        view = await self.current(visitor)
-        if view is None or not view.blind or not view.turns:
+
+        def blinded(session: Session) -> bool:
+            return queries.has_hidden_answers(session, visitor.id)
+
+        if not await self._read(blinded):
             return False
-        return view.rating is None or view.state is TrialState.RATED
+        await self._reveal_what_is_over(visitor)
+        return await self._read(blinded)
 
     async def standing(self, visitor: Visitor) -> Standing | None:
         """Return how far the rater is in the rating session that is on.
 
-        Where none is, in the closed one that their last trial is of; None without either.
+        Where none is, in the closed one that gave their last trial; None without either.
         """
+        await self._reveal_what_is_over(visitor)
 
         def load(session: Session) -> Standing | None:
             found = giving.current_session(session, self._cast.keys)
             if found is None:
-                trial = queries.latest_trial(session, visitor.id)
-                given = trial.assignment if trial else None
-                found = given.session if given else None
+                found = session_queries.last_session(session, visitor.id)
                 if found is None or found.state is not SessionState.CLOSED:
                     return None
             return standing_of(session, found, visitor.id, self._cast.title)
@@ -424,6 +428,7 @@ class Panel:
 
     async def _view(self, visitor: Visitor, trial_id: str) -> TrialView:
         """Return the rater's trial as the database has it."""
+        await self._reveal_what_is_over(visitor)
 
         def load(session: Session) -> TrialView:
             return self._cast.view_of(_load(session, visitor, trial_id))
@@ -432,15 +437,12 @@ class Panel:
         return await self._settled(visitor, view)
 
     async def _settled(self, visitor: Visitor, view: TrialView) -> TrialView:
-        """Finish what is left to do: answers that a crash left open, a rating not revealed.
+        """Finish what is left to do: answers that a crash left open, a free trial not revealed.
 
-        A rating session reveals nothing before the rater is through with it. That something is left
-        is rare, and a look that only reads waits for nobody.
+        That something is left is rare, and a look that only reads waits for nobody.
         """
         interrupted = view.streaming and view.id not in self._answering
-        rated = view.state is TrialState.RATED
-        if rated and view.session is not None:
-            rated = await self._read(lambda session: self._is_over(session, visitor, view))
+        rated = view.state is TrialState.RATED and view.session is None
         if not interrupted and not rated:
             return view
 
@@ -448,16 +450,17 @@ class Panel:
             trial = self._own_trial(session, visitor, view.id)
             if trial.assignment is None or trial.assignment.session is None:
                 record.reveal(trial)
-            elif self._is_over(session, visitor, view):
-                giving.reveal_all(session, trial.assignment.session, visitor.id)
             return self._cast.view_of(trial)
 
         return await self._write(settle)
 
-    @staticmethod
-    def _is_over(session: Session, visitor: Visitor, view: TrialView) -> bool:
-        found = session.get_one(RatingSession, view.session)
-        return giving.is_over(session, found, visitor.id)
+    async def _reveal_what_is_over(self, visitor: Visitor) -> None:
+        """Have each rating session tell who was who once its rater is through with it.
+
+        It may be over without them: it is closed, or others rate what was left.
+        """
+        if await self._read(lambda session: giving.to_reveal(session, visitor.id)):
+            await self._write(lambda session: giving.reveal_all(session, visitor.id))
 
     # --- inside a transaction -------------------------------------------------------------------
 

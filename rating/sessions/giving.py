@@ -253,18 +253,26 @@ def is_over(session: Session, rating_session: RatingSession, rater_id: str) -> b
 
     Once that is so it stays so: neither do ratings go, nor prompts come.
     """
+    closed = rating_session.state is SessionState.CLOSED
+    to_rate = queries.ANSWERED if closed else session_queries.UNRATED
     given = session_queries.given_to(session, rating_session.id, rater_id)
-    if any(trial.state in queries.ANSWERED for _, trial in given):
+    if any(trial.state in to_rate for _, trial in given):
         return False
-    if rating_session.state is SessionState.CLOSED:
-        return True
-    return plan_for(session, rating_session, rater_id).left == 0
+    return closed or plan_for(session, rating_session, rater_id).left == 0
 
 
-def reveal_all(session: Session, rating_session: RatingSession, rater_id: str) -> None:
-    """Let who was who in the rater's rated trials be known; from here on nothing in them changes.
+def to_reveal(session: Session, rater_id: str) -> list[RatingSession]:
+    """Return the sessions in which the rater may learn who was who, and hasn't yet."""
+    unrevealed = session_queries.unrevealed_sessions(session, rater_id)
+    return [one for one in unrevealed if is_over(session, one, rater_id)]
 
-    What each of them tells is `standing`'s: of repeats and attention items nothing.
+
+def reveal_all(session: Session, rater_id: str) -> None:
+    """Let who was who in the trials of each session that is over for the rater be known.
+
+    From here on nothing in them changes. What each of them tells is `standing`'s: of repeats and
+    attention items nothing.
     """
-    for _, trial in session_queries.given_to(session, rating_session.id, rater_id):
-        record.reveal(trial)
+    for rating_session in to_reveal(session, rater_id):
+        for _, trial in session_queries.given_to(session, rating_session.id, rater_id):
+            record.reveal(trial)

@@ -69,15 +69,15 @@ def standing_of(
 ) -> Standing:
     """Return how far the rater is in the session."""
     plan = plan_for(session, rating_session, rater_id)
+    closed = rating_session.state is SessionState.CLOSED
     latest = queries.latest_trial(session, rater_id)
     busy = (
         latest is not None
         and latest.rating is None
-        and bool(latest.turns)
+        and (bool(latest.turns) or not closed)
         and latest.assignment is not None
         and latest.assignment.session_id == rating_session.id
     )
-    closed = rating_session.state is SessionState.CLOSED
     left = max(0 if closed else plan.left, int(busy))
     finished = left == 0
     return Standing(

@@ -191,6 +191,100 @@ async def test_when_a_session_closes_its_raters_learn_it_too_but_first_rate_what
     assert (standing.finished, len(standing.revealed)) == (True, 2)
 
 
+async def test_a_rater_stays_blinded_from_one_trial_of_a_session_to_the_next(room: Room) -> None:
+    room.open()
+    await room.rate_next()
+    trial = await room.stage.panel.new_trial(ANN)
+    assert trial.state is TrialState.DRAFTING
+    assert await room.stage.panel.is_blinded(ANN)
+    assert not await room.stage.panel.is_blinded(BOB)
+
+
+async def test_a_rater_stays_blinded_when_a_prompt_of_the_session_was_too_long(
+    room: Room,
+) -> None:
+    room.open(*map(prompt, "abc"))
+    await room.rate_next()
+    await give_up_next(room)
+    assert await room.stage.panel.current(ANN) is None
+    assert await room.stage.panel.is_blinded(ANN)
+
+
+async def test_raters_of_an_open_session_are_not_blinded(room: Room) -> None:
+    room.open(blind=False)
+    await room.rate_next()
+    assert not await room.stage.panel.is_blinded(ANN)
+
+
+async def test_a_session_that_closes_between_two_trials_tells_who_was_who_in_those_rated(
+    room: Room,
+) -> None:
+    session = room.open()
+    rated = await room.rate_next()
+    await room.stage.panel.new_trial(ANN)
+    room.sessions.close(session)
+    standing = await room.stage.panel.standing(ANN)
+    assert standing is not None
+    assert (standing.finished, standing.done, len(standing.revealed)) == (True, 1, 1)
+    assert room.stage.stored(rated.id).state is TrialState.REVEALED
+    assert not await room.stage.panel.is_blinded(ANN)
+
+
+async def test_who_is_shown_the_models_page_first_after_the_close_is_no_longer_blinded(
+    room: Room,
+) -> None:
+    session = room.open()
+    await room.rate_next()
+    await room.stage.panel.new_trial(ANN)
+    room.sessions.close(session)
+    assert not await room.stage.panel.is_blinded(ANN)
+
+
+@pytest.mark.parametrize("closes", [False, True])
+async def test_who_was_who_is_told_although_the_last_prompt_was_too_long(
+    room: Room, closes: bool
+) -> None:
+    session = room.open(*map(prompt, "abc" if closes else "ab"))
+    await room.rate_next()
+    await give_up_next(room)
+    if closes:
+        room.sessions.close(session)
+    standing = await room.stage.panel.standing(ANN)
+    assert standing is not None
+    assert (standing.session, standing.finished, len(standing.revealed)) == (session, True, 1)
+    assert not await room.stage.panel.is_blinded(ANN)
+
+
+async def test_a_trial_that_was_begun_is_still_to_be_rated_when_others_have_rated_the_rest(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room.open(raters_per_prompt=1)
+    await room.rate_next()
+    begun = await room.stage.panel.new_trial(ANN)
+    monkeypatch.setattr("rating.sessions.giving.TAKEN_MIN", 0)
+    await room.rate_next(BOB)
+    standing = await room.stage.panel.standing(ANN)
+    assert standing is not None
+    assert (standing.finished, standing.left, standing.waits) == (False, 1, False)
+    assert await room.stage.panel.is_blinded(ANN)
+    await room.stage.ask(begun.id, "")
+    rated = await room.stage.panel.rate(ANN, begun.id, entries())
+    assert rated.state is TrialState.REVEALED
+
+
+async def give_up_next(room: Room) -> None:
+    """Have the rater's next prompt be too long for the models."""
+    models = room.stage.models.values()
+    for model in models:
+        model.script = TOO_LONG
+    trial = await room.stage.panel.new_trial(ANN)
+    await room.stage.panel.ask(ANN, trial.id, "")
+    with pytest.raises(BadPrompt):
+        await room.stage.watched(trial.id)
+    for model in models:
+        model.script = ["好"]
+
+
 async def test_a_paused_session_gives_nothing_new_and_keeps_what_was_begun(room: Room) -> None:
     session = room.open()
     *_, at = await room.answered()
