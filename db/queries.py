@@ -7,6 +7,7 @@ They load and count; which rows are written, and when a trial may change its sta
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 from sqlalchemy import ColumnElement, Select, exists, func, or_, select
 from sqlalchemy.exc import IntegrityError
@@ -21,6 +22,7 @@ from db.measurement_tables import (
 from db.session_tables import Assignment, RatingSession, TrialKind
 from db.tables import (
     Answer,
+    Base,
     FinishReason,
     Language,
     Rater,
@@ -29,6 +31,8 @@ from db.tables import (
     TrialState,
     Turn,
 )
+
+T = TypeVar("T")
 
 ANSWERED = (TrialState.ANSWERING, TrialState.RATEABLE)
 """The states of a trial that has answers and isn't rated."""
@@ -80,7 +84,7 @@ def load_trial(
     """Return the rater's trial with its turns, answers and rating; None if it isn't theirs."""
     query = whole_trials().where(Trial.id == trial_id, Trial.rater_id == rater_id)
     if for_update:
-        query = query.with_for_update(of=Trial)
+        query = locked(query, Trial)
     return session.scalars(query).one_or_none()
 
 
@@ -97,7 +101,7 @@ def latest_trial(session: Session, rater_id: str, *, for_update: bool = False) -
         .limit(1)
     )
     if for_update:
-        query = query.with_for_update(of=Trial)
+        query = locked(query, Trial)
     trial = session.scalars(query).one_or_none()
     return None if trial is None or trial.state is TrialState.ABANDONED else trial
 
@@ -266,6 +270,11 @@ def _whole_measurements() -> Select[Measurement]:
     return select(Measurement).options(
         selectinload(Measurement.models), selectinload(Measurement.answers)
     )
+
+
+def locked(query: Select[T], rows: type[Base]) -> Select[T]:
+    """Let the query lock its `rows` and read them anew: waiting for a lock makes them old."""
+    return query.with_for_update(of=rows).execution_options(populate_existing=True)
 
 
 def whole_trials() -> Select[Trial]:

@@ -10,7 +10,7 @@ from datetime import datetime
 from sqlalchemy import Select, String, cast, func, or_, select
 from sqlalchemy.orm import Session, joinedload
 
-from db.queries import ANSWERED, FINAL, whole_trials
+from db.queries import ANSWERED, FINAL, locked, whole_trials
 from db.session_tables import (
     Assignment,
     PackedAnswer,
@@ -59,7 +59,7 @@ def load_session(
         .options(joinedload(RatingSession.pack))
     )
     if for_update:
-        query = query.with_for_update(of=RatingSession)
+        query = locked(query, RatingSession)
     return session.scalars(query).one_or_none()
 
 

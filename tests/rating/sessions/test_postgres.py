@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from db import Database, Language, session_queries
+from rating.errors import NothingToRate
 from rating.session import Panel, Visitor
 from rating.sessions import giving
 from rating.sessions.sessions import Sessions
@@ -52,6 +53,21 @@ async def test_raters_who_come_at_once_get_different_prompts_and_all_is_counted(
     standing = await room.stage.panel.standing(visitors[0])
     assert standing is not None
     assert (standing.finished, len(standing.revealed)) == (True, 1)
+
+
+async def test_a_session_that_closes_while_a_rater_waits_for_it_gives_nothing_more(
+    room: Room,
+) -> None:
+    for one in room.sessions.overviews(MODELS):
+        room.sessions.close(one.id)
+    chosen = room.open()
+    with room.database.write() as session:
+        seen = giving.current_session(session, MODELS)
+        assert seen is not None
+        await asyncio.to_thread(room.sessions.close, chosen)
+        with pytest.raises(NothingToRate) as caught:
+            giving.give(session, seen.id, "e" * 32, Language.EN)
+    assert caught.value.code == "session_closed"
 
 
 async def test_a_prompt_that_was_given_up_is_found_by_its_flag(room: Room) -> None:
