@@ -241,7 +241,8 @@ def prompt_is_given() -> BadPrompt:
 
 def give_up(trial: Trial) -> None:
     """End a trial whose prompt doesn't fit one of the models; it is given to nobody again."""
-    move(trial, TrialState.ABANDONED)
+    if trial.state is not TrialState.ABANDONED:  # its rater may have left it meanwhile
+        move(trial, TrialState.ABANDONED)
     trial.flags.append(TOO_LONG)
 
 

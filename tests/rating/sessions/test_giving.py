@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from db import Language, Rater, Side, TrialKind, TrialState
+from db import Language, Rater, Side, TrialKind, TrialState, queries
 from rating.assignment import swapped
 from rating.errors import BadPrompt, BadRating, NothingToRate, TrialError, WrongState
 from rating.session import Visitor
 from rating.sessions.answers import GOLD as NO_MODEL
-from rating.trial import AnswerStatus, TrialView
+from rating.trial import AnswerStatus, TrialView, move
 from tests.rating.conftest import ANN, BOB, PAIR, entries, until
 from tests.rating.fake_models import DIE, TOO_LONG
 from tests.rating.sessions.conftest import GOLD, MODELS, Room, prompt, prompt_set, take_pack
@@ -270,6 +270,24 @@ async def test_a_trial_that_was_begun_is_still_to_be_rated_when_others_have_rate
     await room.stage.ask(begun.id, "")
     rated = await room.stage.panel.rate(ANN, begun.id, entries())
     assert rated.state is TrialState.REVEALED
+
+
+async def test_a_trial_that_was_left_while_its_prompt_proved_too_long_is_given_up(
+    room: Room,
+) -> None:
+    room.open()
+    for model in room.stage.models.values():
+        model.script = TOO_LONG
+    trial = await room.stage.panel.new_trial(ANN)
+    await room.stage.panel.ask(ANN, trial.id, "")
+    with room.database.write() as session:  # before the answers go on: nothing is awaited here
+        left = queries.load_trial(session, trial.id, ANN.id)
+        assert left is not None
+        move(left, TrialState.ABANDONED)
+    with pytest.raises(BadPrompt):
+        await room.stage.watched(trial.id)
+    stored = room.stage.stored(trial.id)
+    assert (stored.state, stored.flags, stored.turns) == (TrialState.ABANDONED, ["too_long"], [])
 
 
 async def give_up_next(room: Room) -> None:
