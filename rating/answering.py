@@ -26,10 +26,14 @@ Opened = tuple[TrialView, list[Question]]
 
 @dataclass
 class _Writing:
-    """What is being written in a trial; `turn` counts from 1. A script goes on in the same one."""
+    """What is being written in a trial; `turn` counts from 1. A script goes on in the same one.
+
+    `stopped` also ends what follows: between two turns there is nothing else to stop.
+    """
 
     run: TurnRun
     turn: int
+    stopped: bool = False
 
 
 class Answering:
@@ -91,6 +95,7 @@ class Answering:
     def stop(self, trial_id: str) -> None:
         """End the answers of the trial; does nothing when there are none."""
         if writing := self._writing.get(trial_id):
+            writing.stopped = True
             writing.run.stop()
 
     async def close(self) -> None:
@@ -111,7 +116,7 @@ class Answering:
                     break
                 following = await self._prepare(*opened)
                 writing.run, writing.turn = following.run, following.turn
-                if self._stopping():
+                if writing.stopped or self._stopping():
                     writing.run.stop()
         except Exception:
             # Whatever it was: the next look at the trial finds the answers interrupted.

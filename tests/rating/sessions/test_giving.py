@@ -1,6 +1,7 @@
 """A panel in a rating session: what raters are given, asked, shown and told."""
 
 import asyncio
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -288,6 +289,29 @@ async def test_a_trial_that_was_left_while_its_prompt_proved_too_long_is_given_u
         await room.stage.watched(trial.id)
     stored = room.stage.stored(trial.id)
     assert (stored.state, stored.flags, stored.turns) == (TrialState.ABANDONED, ["too_long"], [])
+
+
+async def test_a_stop_between_two_turns_of_a_script_ends_the_next_one(room: Room) -> None:
+    room.open(prompt("one", "一", "二", "三"), blind=False)
+    trial = await room.stage.panel.new_trial(ANN)
+    await room.stage.panel.ask(ANN, trial.id, "")
+    with room.database.write():  # until here the first turn can't be recorded
+        await seen_complete(room, trial.id)
+        for model in room.stage.models.values():
+            model.script = ["好", 5.0]
+        await room.stage.panel.stop(ANN, trial.id)
+    *_, view = await room.stage.watched(trial.id)
+    assert (len(view.turns), view.state) == (2, TrialState.ANSWERING)
+    assert {answer.status for answer in view.turns[1].answers.values()} == {AnswerStatus.STOPPED}
+
+
+async def seen_complete(room: Room, trial_id: str) -> None:
+    """Watch the trial until both answers of the last turn are complete."""
+    async with aclosing(room.stage.panel.watch(ANN, trial_id)) as views:
+        async for view in views:
+            answers = view.turns[-1].answers.values()
+            if {answer.status for answer in answers} == {AnswerStatus.COMPLETE}:
+                return
 
 
 async def give_up_next(room: Room) -> None:
