@@ -1,6 +1,8 @@
 """Who may see what a rating session has found so far; the one rule for pages, API and exports.
 
 A session's `ResultsRule` binds its raters and every other visitor; the operator may always look.
+Whatever the rule, raters who may not know yet who was who don't see the session: what their own
+rating changes in its figures would tell.
 Trials that a rater began by themselves belong to no session and are open to everybody. What a rater
 must not see while a blind trial of their own is open is the panel's (`Panel.is_blinded`).
 """
@@ -55,7 +57,18 @@ def visible_to(
                 own_done=one.results is ResultsRule.OWN_DONE and own_done(session, one, rater_id),
             )
         }
+        if rater_id is not None:
+            hidden |= _withheld(session, rater_id)
     return replace(filters, hidden_sessions=filters.hidden_sessions | hidden)
+
+
+def _withheld(session: Session, rater_id: str) -> set[str]:
+    """Return the sessions in which the rater must not know yet who was who in what they rated."""
+    return {
+        one.id
+        for one in session_queries.unrevealed_sessions(session, rater_id)
+        if one.blind and not giving.is_over(session, one, rater_id)
+    }
 
 
 def own_done(session: Session, rated: RatingSession, rater_id: str | None) -> bool:

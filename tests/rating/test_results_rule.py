@@ -18,6 +18,8 @@ def session_of(rule: ResultsRule, **changes: object) -> RatingSession:
         "results": rule,
         "models": list(TINY),
         "raters_per_prompt": 2,
+        "repeat_share": 0.0,  # whether one is due after a few trials is chance
+        "attention_share": 0.0,
         "prompt_set": rows.prompt_set(prompts=PROMPTS),
     }
     return rows.rating_session(**values | changes)
@@ -92,6 +94,27 @@ def test_who_still_has_a_trial_of_the_session_to_rate_is_not_done(database: Data
     assert seen(database, ann.id) == 2
     give(database, session, "p2", rater=ann, state=TrialState.RATEABLE)
     assert seen(database, ann.id) == 0
+
+
+@pytest.mark.parametrize("rule", [ResultsRule.ALWAYS, ResultsRule.OWN_DONE])
+def test_no_rule_lets_raters_see_a_session_before_they_may_know_who_was_who(
+    database: Database, rule: ResultsRule
+) -> None:
+    session = session_of(rule)
+    give(database, session, "p1")
+    ann = rows.rater()
+    seen_before = seen(database, ann.id)
+    assert seen_before == (rule is ResultsRule.ALWAYS)
+    give(database, session, "p1", rater=ann, state=TrialState.RATED)
+    assert (seen(database, ann.id), seen(database, ann.id, operator=True)) == (0, 2)
+    give(database, session, "p2", rater=ann, state=TrialState.RATED)
+    assert seen(database, ann.id) == 3  # nothing is left for them to rate: they may know
+
+
+def test_in_an_open_session_raters_see_results_as_the_rule_says(database: Database) -> None:
+    session = session_of(ResultsRule.ALWAYS, blind=False)
+    ann = give(database, session, "p1", state=TrialState.RATED, blind=False)
+    assert seen(database, ann) == 1
 
 
 def test_in_a_closed_session_nothing_is_left_to_rate(database: Database) -> None:
