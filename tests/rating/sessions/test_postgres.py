@@ -46,10 +46,12 @@ async def test_raters_who_come_at_once_get_different_prompts_and_all_is_counted(
     assert len({room.assignment(view.id).prompt_id for view in views}) == 4
     for visitor in visitors:
         view = await room.rate_next(visitor)
+        assert await room.stage.panel.is_blinded(visitor) is (visitor is not visitors[-1])
     assert view.session == session
     [made] = room.sessions.overviews(MODELS)
     assert (made.raters, made.rated, made.wanted) == (4, 4, 4)
-    await room.stage.panel.current(visitors[0])  # who had to wait for the others is through now
+    # Who had to wait for the others is through now.
+    assert not await room.stage.panel.is_blinded(visitors[0])
     standing = await room.stage.panel.standing(visitors[0])
     assert standing is not None
     assert (standing.finished, len(standing.revealed)) == (True, 1)
