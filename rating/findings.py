@@ -1,7 +1,7 @@
 """What a page or a report of results shows: the figures, and what lies behind them.
 
-Adds to the summary how often each score was given, how the intervals narrowed as ratings arrived,
-and which trials all of it is made of. Knows no charts and no words.
+Adds to the summary how often each score was given and how the intervals narrowed as ratings
+arrived. Holds no rows of trials, so that findings can be kept. Knows no charts and no words.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from db import Database, Dimension, Side, TrialKind
+from db import Database, Dimension, Side
 from db.queries import Filters
 from rating.dimensions import HIGHEST, LOWEST
 from rating.frames import SCORES, fitting
 from rating.statistics.bootstrap import mean_interval
-from rating.statistics.figures import Interval, PairFigures, Rank
+from rating.statistics.figures import Interval, PairFigures, Rank, Results
 from rating.statistics.paired import pair_up, prompt_means
 from rating.summary import Group, groups_of, rated_trials, results_of
 
@@ -38,15 +38,11 @@ class PairFindings:
     Attributes:
         given: How often each score from 1 to 5 was given, by dimension and model.
         progress: By dimension, after each tenth of the ratings, the oldest first.
-        trials: The rows of the ratings frame that count.
-        regular: Those, and the ones that are left out for signs of careless rating.
     """
 
     figures: PairFigures
     given: Mapping[Dimension, Mapping[str, Sequence[int]]]
     progress: Mapping[Dimension, Sequence[Moment]]
-    trials: pd.DataFrame
-    regular: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -56,6 +52,11 @@ class Findings:
     pairs: Sequence[PairFindings]
     ranking: Sequence[Rank]
     include_flagged: bool
+
+    @property
+    def results(self) -> Results:
+        """The figures alone, as `rating.summary.summarise` returns them."""
+        return Results(pairs=[found.figures for found in self.pairs], ranking=self.ranking)
 
 
 def find(database: Database, filters: Filters, *, include_flagged: bool = False) -> Findings:
@@ -82,8 +83,6 @@ def _found(group: Group, figures: PairFigures) -> PairFindings:
             for key in Dimension
         },
         progress=_progress(group),
-        trials=group.counted,
-        regular=group.rated[group.rated["kind"] == TrialKind.REGULAR.value],
     )
 
 

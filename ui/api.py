@@ -11,17 +11,18 @@ from typing import Any
 import gradio as gr
 from gradio.events import api
 
-from db import Database, Side
+from db import Side
 from rating.results_rule import visible_to
 from rating.session import Panel
-from rating.summary import as_json, filters_from, summarise
+from rating.summary import as_json, filters_from
 from rating.trial import TrialView
 from ui.errors import shown_errors
 from ui.operator import Operator
+from ui.results.finder import Finder
 from ui.visitor import connection_of, visitor_of
 
 
-def build(panel: Panel, database: Database, operator: Operator) -> None:
+def build(panel: Panel, finder: Finder, operator: Operator) -> None:
     """Add the endpoints to the Blocks that is open."""
 
     async def new_trial(request: gr.Request) -> dict[str, Any]:
@@ -107,13 +108,11 @@ def build(panel: Panel, database: Database, operator: Operator) -> None:
                 session=session,
             )
             rater, is_operator = visitor_of(request).id, operator.admits(connection_of(request))
-
-            def work() -> dict[str, Any]:
-                visible = visible_to(database, wanted, rater, operator=is_operator)
-                found = summarise(database, visible, include_flagged=include_flagged is True)
-                return as_json(found)
-
-            return await asyncio.to_thread(work)
+            visible = await asyncio.to_thread(
+                visible_to, finder.database, wanted, rater, operator=is_operator
+            )
+            found = await finder.find(visible, include_flagged=include_flagged is True)
+            return as_json(found.results)
 
     for function in (new_trial, ask, stop, retry, rate, summary):
         api(function, api_name=function.__name__, concurrency_limit=None)

@@ -9,6 +9,7 @@ from rating.measuring.background import Measuring
 from rating.session import Panel
 from ui import api, compare, measure, models, results, sessions
 from ui.operator import Operator
+from ui.results.finder import Finder
 
 _EVENTS = 1_000
 """Events at a time. Each page that watches an answer holds one; of Gradio's 40, nobody could save
@@ -46,16 +47,17 @@ def build_pages(
     blocks.max_threads = _EVENTS
     blocks.state_session_capacity = _SESSIONS
     operator = Operator(operator_key)
+    finder = Finder(database)
     with blocks:
-        api.build(panel, database, operator)  # first, since the pages' events would take its names
+        api.build(panel, finder, operator)  # first, since the pages' events would take its names
         compare.build(blocks, panel, lineup)
     with blocks.route("Results", results.PATH, show_in_navbar=False):
-        results.build(blocks, panel, database, operator)
+        results.build(blocks, panel, finder, operator)
     with blocks.route("Sessions", sessions.PATH, show_in_navbar=False):
         sessions.build(blocks, panel, operator, database)
     with blocks.route("Models", models.PATH, show_in_navbar=False):
         models.build(blocks, panel, lineup, operator)
     with blocks.route("Measure", measure.PATH, show_in_navbar=False):
-        measure.build(blocks, panel, lineup, operator, measuring, monitor, database)
+        measure.build(blocks, panel, lineup, operator, measuring, monitor, finder)
     blocks.queue(api_open=False, default_concurrency_limit=None)
     return blocks

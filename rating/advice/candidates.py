@@ -89,14 +89,24 @@ class Ratings:
     versions: Collection[Version] = ()
 
     @classmethod
-    def of(cls, database: Database, models: Collection[str], visible: Filters) -> "Ratings":
+    def of(
+        cls,
+        database: Database,
+        models: Collection[str],
+        visible: Filters,
+        rated: pd.DataFrame | None = None,
+    ) -> "Ratings":
         """Return those of all pairs of `models`; of a pair that was rated blind, no open ones.
 
-        `visible` leaves out what must not be seen (`results_rule.visible_to`).
+        Args:
+            database: Where they are.
+            models: Keys.
+            visible: Leaves out what must not be seen (`results_rule.visible_to`).
+            rated: What `rated_trials` has returned of the database; None has it read.
         """
         pairs = [pair_key(*two) for two in combinations(sorted(models), 2)]
-        rated = fitting(rated_trials(database), visible)
-        groups = groups_of(rated[rated["pair"].isin(pairs)])
+        fits = fitting(rated_trials(database) if rated is None else rated, visible)
+        groups = groups_of(fits[fits["pair"].isin(pairs)])
         counted = [group for group in groups if len(group.counted)]
         blind = {group.models for group in counted if group.blind}
         kept = [group for group in counted if group.blind or group.models not in blind]

@@ -19,7 +19,6 @@ from backends.lineup import Lineup
 from backends.measurement import MOST_REPEATS, Plan
 from backends.resources import Monitor
 from backends.specs import resolve
-from db import Database
 from rating.measuring.background import Measuring
 from rating.session import Panel
 from ui import markup
@@ -30,6 +29,7 @@ from ui.language import Texts, text_key, texts_in
 from ui.measure import results, views
 from ui.operator import Operator
 from ui.operator_entry import OperatorEntry
+from ui.results.finder import Finder
 from ui.visitor import connection_of, visitor_of
 
 PATH = "measure"
@@ -81,7 +81,7 @@ def build(
     operator: Operator,
     measuring: Measuring,
     monitor: Monitor,
-    database: Database,
+    finder: Finder,
 ) -> None:
     """Lay out the page in `blocks`, whose route is open, and connect its events."""
     events = _Events(panel, lineup, operator, measuring, monitor)
@@ -108,7 +108,7 @@ def build(
     opened, looked = (events.open, parts.listed()), (events.look, looks.listed())
     entry.connect(blocks, opened, looked, parts.timer)
     _connect_plan(events, plan, looks)
-    results.build(blocks, panel, measuring.measurements, database, operator, looks.phase)
+    results.build(blocks, panel, measuring.measurements, finder, operator, looks.phase)
 
 
 def _plan_boxes() -> _Plan:

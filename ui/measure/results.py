@@ -4,14 +4,13 @@ A part of that page: shows nothing to whoever has a blind trial of their own ope
 advice are made in `rating`; how they look, `views`, `advice_view`, `charts`.
 """
 
-import asyncio
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+import pandas as pd
 import plotly.graph_objects as go
 
-from db import Database
 from db.queries import Filters
 from rating.advice.candidates import Ratings, candidates
 from rating.advice.choice import Advice, Limits, advise, limits_from, scatter
@@ -25,6 +24,7 @@ from ui.events import PRIVATE
 from ui.language import Texts, text_key, texts_in
 from ui.measure import advice_view, charts, views
 from ui.operator import Operator
+from ui.results.finder import Finder
 from ui.visitor import connection_of, visitor_of
 
 _LIMITS = ("limit_memory", "limit_first_token", "limit_answer")
@@ -49,12 +49,12 @@ def build(
     blocks: gr.Blocks,
     panel: Panel,
     measurements: Measurements,
-    database: Database,
+    finder: Finder,
     operator: Operator,
     phase: gr.Textbox,
 ) -> None:
     """Lay out this part of the page; it shows the newest each time that `phase` changes."""
-    events = _Events(panel, measurements, database, operator)
+    events = _Events(panel, measurements, finder, operator)
     chosen = gr.Dropdown(
         label=text_key("shown_measurement"), choices=[], visible=False, elem_id="measure-shown"
     )
@@ -95,11 +95,11 @@ class _Events:
     """What this part does on each event; every argument from the browser is untrusted."""
 
     def __init__(
-        self, panel: Panel, measurements: Measurements, database: Database, operator: Operator
+        self, panel: Panel, measurements: Measurements, finder: Finder, operator: Operator
     ) -> None:
         self._panel = panel
         self._measurements = measurements
-        self._database = database
+        self._finder = finder
         self._operator = operator
 
     def head(self, request: gr.Request) -> str:
@@ -155,12 +155,13 @@ class _Events:
         operator = self._operator.admits(connection_of(request))
         rater = visitor_of(request).id
 
-        def work() -> Advice:
-            visible = visible_to(self._database, Filters(), rater, operator=operator)
-            ratings = Ratings.of(self._database, view.plan.models, visible)
+        def work(rated: pd.DataFrame) -> Advice:
+            database = self._finder.database
+            visible = visible_to(database, Filters(), rater, operator=operator)
+            ratings = Ratings.of(database, view.plan.models, visible, rated)
             return advise(candidates(view.models, view.answers, ratings), limits)
 
-        return await asyncio.to_thread(work)
+        return await self._finder.apply(work)
 
 
 def _id(chosen: object) -> str:

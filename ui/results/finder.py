@@ -1,11 +1,15 @@
-"""Finds what the results page shows, once for everybody: a change of the ratings is read once.
+"""Finds what pages show of ratings, once for everybody: a change of the ratings is read once.
 
-Reading and computing 100,000 ratings takes seconds; every visitor's page asks again and again.
+Reading and computing 100,000 ratings takes seconds; every visitor's page asks again and again. All
+of it happens in one thread of its own, so that the threads that save ratings are never taken.
 Knows neither pages nor rights: the filters it is given leave out what must not be seen.
 """
 
+import asyncio
 from collections import OrderedDict
-from threading import Lock
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import pandas as pd
 
@@ -17,41 +21,49 @@ from rating.frames import fitting
 from rating.summary import rated_trials
 
 _KEPT = 16
+"""Findings, which have no rows of trials in them; the rows themselves are kept once."""
 
-Stamp = tuple[int, str]
+T = TypeVar("T")
 
 
 class Finder:
-    """The latest findings, by filters. Safe to use from several threads."""
+    """The latest findings, by filters, and whatever else all rated trials are needed for."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
-        self._lock = Lock()
-        self._stamp: Stamp | None = None
+        self.database = database
+        self._thread = ThreadPoolExecutor(1, "findings")
+        self._stamp: tuple[int, str] | None = None
         self._rated = pd.DataFrame()
         self._found: OrderedDict[tuple[Filters, bool], Findings] = OrderedDict()
 
-    def stamp(self) -> Stamp:
-        """Return what changes with every new rating; quick."""
-        with self._database.read() as session:
-            return rating_stamp(session)
+    async def find(self, filters: Filters, *, include_flagged: bool) -> Findings:
+        """Return the findings of now."""
 
-    def find(self, filters: Filters, *, include_flagged: bool) -> Findings:
-        """Return the findings of now; of several visitors one computes and the others wait."""
-        with self._lock:
-            self._read()
+        def work(rated: pd.DataFrame) -> Findings:
             key = (filters, include_flagged)
             if key not in self._found:
-                rated = fitting(self._rated, filters)
-                self._found[key] = findings_of(rated, include_flagged=include_flagged)
+                found = findings_of(fitting(rated, filters), include_flagged=include_flagged)
+                self._found[key] = found
             self._found.move_to_end(key)
             while len(self._found) > _KEPT:
                 self._found.popitem(last=False)
             return self._found[key]
 
-    def _read(self) -> None:
-        stamp = self.stamp()
+        return await self.apply(work)
+
+    async def apply(self, work: Callable[[pd.DataFrame], T]) -> T:
+        """Return what `work` makes of `rated_trials` of now, which it must not change.
+
+        One at a time; who asks meanwhile waits in line, and may leave it.
+        """
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._applied, work)
+
+    def _applied(self, work: Callable[[pd.DataFrame], T]) -> T:
+        with self.database.read() as session:
+            stamp = rating_stamp(session)
         if stamp != self._stamp:
-            self._rated = rated_trials(self._database)
             self._found.clear()
+            self._rated = rated_trials(self.database)
             self._stamp = stamp
+        return work(self._rated)

@@ -8,19 +8,22 @@ say much the same to the same prompt each time. The figures come from `rating`, 
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import gradio as gr
+import pandas as pd
 import plotly.graph_objects as go
 
-from db import Database, queries
+from db import queries
 from db.queries import Filters
-from db.rating_queries import rating_sessions
+from db.rating_queries import rating_sessions, rating_stamp
 from rating.exchange import Format, Selection, export_bytes
 from rating.findings import Findings
+from rating.frames import fitting
 from rating.results_rule import visible_to
 from rating.session import Panel
-from rating.summary import careless_trials, filters_from
+from rating.summary import careless_trials, filters_from, groups_of
 from ui import markup
 from ui.errors import Refused, shown_errors
 from ui.events import PRIVATE
@@ -31,7 +34,7 @@ from ui.results.boxes import ANY, AboutBoxes, FilterBoxes, Shown, about_boxes, f
 from ui.results.files import SAVE, as_data
 from ui.results.finder import Finder
 from ui.results.report import report_html
-from ui.results.trials import About
+from ui.results.trials import About, Behind
 from ui.visitor import connection_of, visitor_of
 
 PATH = "summary"
@@ -41,9 +44,9 @@ _TO_ANCHOR = "() => document.getElementById(location.hash.slice(1))?.scrollIntoV
 Page = tuple[Any, ...]
 
 
-def build(blocks: gr.Blocks, panel: Panel, database: Database, operator: Operator) -> None:
+def build(blocks: gr.Blocks, panel: Panel, finder: Finder, operator: Operator) -> None:
     """Lay out the page in `blocks`, whose route is open, and connect its events."""
-    events = _Events(panel, database, operator)
+    events = _Events(panel, finder, operator)
     header = markup.component(js_on_load="window.twopane.attachHeader(element)")
     with gr.Row(elem_classes="tp-filters"):
         filters = filter_boxes()
@@ -125,11 +128,11 @@ def _connect(
 class _Events:
     """What the page does on each event; every argument from the browser is untrusted."""
 
-    def __init__(self, panel: Panel, database: Database, operator: Operator) -> None:
+    def __init__(self, panel: Panel, finder: Finder, operator: Operator) -> None:
         self._panel = panel
-        self._database = database
+        self._finder = finder
+        self._database = finder.database
         self._operator = operator
-        self._finder = Finder(database)
 
     async def open(self, request: gr.Request) -> Page:
         """Offer what has ratings, and choose what the address asks for.
@@ -177,8 +180,12 @@ class _Events:
         """Return what changes whenever there is something else to show, and only then."""
         with shown_errors(request):
             visible = await self._visible(Filters(), request)
-            stamp = await asyncio.to_thread(self._finder.stamp)
+            stamp = await asyncio.to_thread(self._stamp)
         return f"{stamp[0]} {stamp[1]} {len(visible.hidden_sessions)}"
+
+    def _stamp(self) -> tuple[int, str]:
+        with self._database.read() as session:
+            return rating_stamp(session)
 
     async def show(
         self,
@@ -219,11 +226,13 @@ class _Events:
         with shown_errors(request):
             if await self._panel.is_blinded(visitor_of(request)):
                 return trials.hidden(t)
-            findings, _ = await self._find(wanted, request)
-            if not findings.pairs:
+            visible = await self._visible(_filters(wanted[:-1]), request)
+            behind = await self._finder.apply(
+                partial(_behind, visible, include_flagged is True, about)
+            )
+            if behind is None:
                 return ""
-            rows = trials.behind(findings.pairs[0], about)
-            return await asyncio.to_thread(trials.shown, t, self._database, rows)
+            return await asyncio.to_thread(trials.shown, t, self._database, behind)
 
     async def make_report(
         self,
@@ -283,9 +292,7 @@ class _Events:
     ) -> tuple[Findings, Filters]:
         *limits, include_flagged = wanted
         visible = await self._visible(_filters(limits), request)
-        found = await asyncio.to_thread(
-            self._finder.find, visible, include_flagged=include_flagged is True
-        )
+        found = await self._finder.find(visible, include_flagged=include_flagged is True)
         return found, visible
 
     async def _visible(self, filters: Filters, request: gr.Request) -> Filters:
@@ -306,6 +313,14 @@ def _filters(wanted: Sequence[object]) -> Filters:
         until=until,
         session=None if session == ANY else session,
     )
+
+
+def _behind(
+    visible: Filters, include_flagged: bool, about: About, rated: pd.DataFrame
+) -> Behind | None:
+    """Return the trials behind a figure of the pair that is shown first; None without a pair."""
+    groups = groups_of(fitting(rated, visible), include_flagged=include_flagged)
+    return trials.behind(groups[0], about) if groups else None
 
 
 def _one_of(value: object, known: "tuple[str, ...] | list[str]") -> str:

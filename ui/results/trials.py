@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from db import Database, Dimension, Side, Trial
+from db import Database, Dimension, Side, Trial, TrialKind
 from db.queries import trials_with
 from rating.dimensions import HIGHEST, LOWEST, WORDINGS
-from rating.findings import PairFindings, scores_of
+from rating.findings import scores_of
 from rating.quality import Flag, wording
+from rating.summary import Group
 from rating.trial import latest_if_any
 from ui import markup
 from ui.language import Texts
@@ -22,6 +23,14 @@ from ui.language import Texts
 SHOWN = 50
 
 _ANY_SCORE = range(LOWEST, HIGHEST + 1)
+
+
+@dataclass(frozen=True)
+class Behind:
+    """The first trials behind a figure, as rows of a ratings frame, and how many there are."""
+
+    first: pd.DataFrame
+    total: int
 
 
 @dataclass(frozen=True)
@@ -51,14 +60,15 @@ class About:
         )
 
 
-def behind(found: PairFindings, about: About) -> pd.DataFrame:
-    """Return the rows that are meant, in the order in which they are shown.
+def behind(group: Group, about: About) -> Behind:
+    """Return the trials that are meant, in the order in which they are shown.
 
     Behind figures are trials that count; without a figure all are listed, whether they count or
     not.
     """
-    models = found.figures.models
-    trials = found.trials if about.dimension or about.score else found.regular
+    models = group.models
+    regular = (group.rated["kind"] == TrialKind.REGULAR.value).to_numpy(dtype=bool)
+    trials = group.counted if about.dimension or about.score else group.rated[regular]
     if about.words:
         said = trials["prompt"].str.contains(about.words, case=False, regex=False)
         trials = trials[said.to_numpy(dtype=bool)]
@@ -69,7 +79,7 @@ def behind(found: PairFindings, about: About) -> pd.DataFrame:
         apart = np.abs(second - first)
         order = np.argsort(-np.where(np.isnan(apart), -1.0, apart), kind="stable")
         trials = trials.iloc[order[: int(np.count_nonzero(~np.isnan(apart)))]]
-    return trials
+    return Behind(trials.head(SHOWN), len(trials))
 
 
 def _has_score(trials: pd.DataFrame, models: Sequence[str], about: About) -> Any:
@@ -79,9 +89,9 @@ def _has_score(trials: pd.DataFrame, models: Sequence[str], about: About) -> Any
     return np.any(hits, axis=0)
 
 
-def shown(t: Texts, database: Database, rows: pd.DataFrame) -> str:
-    """Return the first `SHOWN` of these trials with all that was said and scored in them."""
-    first = rows.head(SHOWN)
+def shown(t: Texts, database: Database, behind: Behind) -> str:
+    """Return these trials with all that was said and scored in them."""
+    first = behind.first
     with database.read() as session:
         found = trials_with(session, [str(trial) for trial in first["trial"]])
     flags = dict(zip(first["trial"], first["careless"], strict=True))
@@ -89,7 +99,7 @@ def shown(t: Texts, database: Database, rows: pd.DataFrame) -> str:
         "trials",
         t,
         trials=[_row(t, trial, flags[trial.id]) for trial in found if trial.rating is not None],
-        total=len(rows),
+        total=behind.total,
         hidden=False,
     )
 

@@ -28,6 +28,7 @@ from ui import results
 from ui.api import build as build_api
 from ui.language import texts_in
 from ui.operator import Operator
+from ui.results.finder import Finder
 from ui.visitor import COOKIE
 
 EVERYTHING = (None, "any", "any", "", "", None, False)
@@ -84,8 +85,9 @@ async def pages(tmp_path: Path) -> AsyncIterator[Pages]:
     lineup = lineup_of_nobody("Hidden-Qwen", "Hidden-ChatGLM")
     panel, operator = Panel(database, lineup.backends, blind=True), Operator(None)
     with gr.Blocks() as blocks:
-        build_api(panel, database, operator)
-        results.build(blocks, panel, database, operator)
+        finder = Finder(database)
+        build_api(panel, finder, operator)
+        results.build(blocks, panel, finder, operator)
     yield Pages(blocks, panel, database)
     await panel.close()
     database.close()
