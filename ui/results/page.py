@@ -15,7 +15,7 @@ import gradio as gr
 import pandas as pd
 import plotly.graph_objects as go
 
-from db import queries
+from db import Language, queries
 from db.queries import Filters
 from db.rating_queries import rating_sessions, rating_stamp
 from rating.exchange import Format, Selection, export_bytes
@@ -64,7 +64,7 @@ def build(blocks: gr.Blocks, panel: Panel, finder: Finder, operator: Operator) -
     listed = markup.component(elem_id="trials")
     stamp = gr.Textbox(visible="hidden", elem_id="results-stamp")
     shown = Shown(lead, forest, radar, distribution, progress, figures)
-    chosen = [filters.pair, filters.mode, filters.session, *about.listed()]
+    chosen = [*filters.listed(), *about.listed()]
     opened = blocks.load(events.open, None, [header, title, exporting, *chosen], **PRIVATE)
     _connect(events, (opened, refresh), filters, about, shown, listed, stamp)
 
@@ -152,11 +152,14 @@ class _Events:
             gr.update(visible=self._operator.admits(connection_of(request))),
             gr.update(choices=[(key.replace("|", " · "), key) for key in pairs], value=pair),
             gr.update(value=_one_of(asked.get("mode"), ("blind", "open"))),
+            gr.update(value=_one_of(asked.get("language"), [one.value for one in Language])),
+            *(asked.get(name, "")[:40] for name in ("since", "until")),
             gr.update(
                 choices=[(t("any"), ANY), *sessions],
                 value=_one_of(asked.get("session"), [key for _, key in sessions]),
                 visible=bool(sessions),
             ),
+            asked.get("flagged") == views.INCLUDED,
             gr.update(value=about.dimension.value if about.dimension else ANY),
             gr.update(
                 choices=[(t("any"), ANY), *((model, model) for model in models)],
@@ -203,7 +206,8 @@ class _Events:
         with shown_errors(request):
             findings, visible = await self._find(wanted, request)
             n_hidden = len(visible.hidden_sessions)
-            return await asyncio.to_thread(_shown, _texts(request), findings, n_hidden)
+            limits = views.limits_of(visible, include_flagged=include_flagged is True)
+            return await asyncio.to_thread(_shown, _texts(request), findings, limits, n_hidden)
 
     async def list_trials(
         self,
@@ -327,7 +331,7 @@ def _one_of(value: object, known: "tuple[str, ...] | list[str]") -> str:
     return str(value) if value in known else ANY
 
 
-def _shown(t: Texts, findings: Findings, hidden_sessions: int) -> Page:
+def _shown(t: Texts, findings: Findings, limits: views.Limits, hidden_sessions: int) -> Page:
     first = findings.pairs[0] if findings.pairs and findings.pairs[0].figures.n_trials else None
     drawn: Mapping[str, go.Figure | None] = (
         {
@@ -340,10 +344,10 @@ def _shown(t: Texts, findings: Findings, hidden_sessions: int) -> Page:
         else dict.fromkeys(("forest", "radar", "distribution", "progress"))
     )
     return (
-        views.lead(t, findings, hidden_sessions=hidden_sessions),
+        views.lead(t, findings, limits, hidden_sessions=hidden_sessions),
         *(gr.update(value=chart, visible=chart is not None) for chart in drawn.values()),
         views.ranking(t, findings)
-        + "".join(views.figures_table(t, found) for found in findings.pairs),
+        + "".join(views.figures_table(t, found, limits) for found in findings.pairs),
     )
 
 

@@ -21,11 +21,11 @@ def report_html(t: Texts, findings: Findings) -> str:
         made_at=f"{utc_now():%Y-%m-%d %H:%M}",
         pairs=[
             {
-                "verdicts": views.pair(t, found, findings, links=False),
+                "verdicts": views.pair(t, found, findings, None),
                 "forest": drawings.forest(t, found.figures),
                 "models": found.figures.models,
                 "bars": drawings.bars(t, found),
-                "figures": views.figures_table(t, found, links=False),
+                "figures": views.figures_table(t, found, None),
             }
             for found in findings.pairs
         ],

@@ -3,10 +3,13 @@
 Shows what it is given; who may see it is decided in `page`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from datetime import timedelta
 from urllib.parse import urlencode
 
 from db import Dimension
+from db.queries import Filters
 from rating import article
 from rating.dimensions import HIGHEST, LOWEST, WORDINGS
 from rating.findings import Findings, PairFindings
@@ -17,6 +20,12 @@ from rating.summary import is_builtin, signed, two_decimals
 from rating.summary_markdown import estimate_text, interval_text, p_text
 from ui import markup
 from ui.language import Texts
+
+Limits = Mapping[str, str]
+"""What the page's address says of the filters, by its own names."""
+
+INCLUDED = "included"
+"""In the address: trials with signs of careless rating count as well."""
 
 
 @dataclass(frozen=True)
@@ -29,15 +38,31 @@ class Preferred:
     kind: str
 
 
-def lead(t: Texts, findings: Findings, *, hidden_sessions: int) -> str:
+def limits_of(filters: Filters, *, include_flagged: bool) -> Limits:
+    """Return what the page's address says of the filters; of pair and mode the figures tell."""
+    last = filters.until - timedelta(days=1) if filters.until else None
+    said = {
+        "language": filters.language.value if filters.language else "",
+        "since": filters.since.date().isoformat() if filters.since else "",
+        "until": last.date().isoformat() if last else "",
+        "session": filters.session or "",
+        "flagged": INCLUDED if include_flagged else "",
+    }
+    return {name: value for name, value in said.items() if value}
+
+
+def lead(t: Texts, findings: Findings, limits: Limits, *, hidden_sessions: int) -> str:
     """Return the page's title and what each pair's scores prove."""
     return markup.render(
         "results_lead", t, findings=findings, hidden_sessions=hidden_sessions
-    ) + "".join(pair(t, found, findings) for found in findings.pairs)
+    ) + "".join(pair(t, found, findings, limits) for found in findings.pairs)
 
 
-def pair(t: Texts, found: PairFindings, findings: Findings, *, links: bool = True) -> str:
-    """Return one pair's verdicts, with agreement, bias and preferences beside them."""
+def pair(t: Texts, found: PairFindings, findings: Findings, limits: Limits | None) -> str:
+    """Return one pair's verdicts, with agreement, bias and preferences beside them.
+
+    Each leads to its trials under these limits; None is a page without links.
+    """
     figures = found.figures
     return markup.render(
         "results_pair",
@@ -45,7 +70,7 @@ def pair(t: Texts, found: PairFindings, findings: Findings, *, links: bool = Tru
         pair=figures,
         builtin=is_builtin(figures.models),
         verdicts=[
-            (figures.dimensions[key].verdict.kind.value, words, _link(figures, links, key))
+            (figures.dimensions[key].verdict.kind.value, words, _link(figures, limits, key))
             for key, words in verdict_words(t, figures)
         ],
         agreement=agreement(t, figures),
@@ -57,8 +82,10 @@ def pair(t: Texts, found: PairFindings, findings: Findings, *, links: bool = Tru
     )
 
 
-def _link(figures: PairFigures, links: bool, key: Dimension) -> str:
-    return trials_link(figures, dimension=key.value) if links else ""
+def _link(figures: PairFigures, limits: Limits | None, key: Dimension, **about: object) -> str:
+    if limits is None:
+        return ""
+    return trials_link(figures, limits, dimension=key.value, **about)
 
 
 def verdict_words(t: Texts, figures: PairFigures) -> list[tuple[Dimension, str]]:
@@ -124,19 +151,22 @@ def excluded(t: Texts, figures: PairFigures) -> list[str]:
     ]
 
 
-def figures_table(t: Texts, found: PairFindings, *, links: bool = True) -> str:
-    """Return all figures of one pair as a table, the article's beside, and the scores given."""
+def figures_table(t: Texts, found: PairFindings, limits: Limits | None) -> str:
+    """Return all figures of one pair as a table, the article's beside, and the scores given.
+
+    With links as in `pair`.
+    """
     figures = found.figures
     return markup.render(
         "results_figures",
         t,
         pair=figures,
         dimensions=[
-            (key, _name(t, key), figures.dimensions[key], _link(figures, links, key))
+            (key, _name(t, key), figures.dimensions[key], _link(figures, limits, key))
             for key in Dimension
         ],
         article=article.columns_for(figures.models),
-        given=_given_rows(t, found, links=links),
+        given=_given_rows(t, found, limits),
         scores=range(LOWEST, HIGHEST + 1),
         two_decimals=two_decimals,
         signed=signed,
@@ -146,7 +176,7 @@ def figures_table(t: Texts, found: PairFindings, *, links: bool = True) -> str:
 
 
 def _given_rows(
-    t: Texts, found: PairFindings, *, links: bool
+    t: Texts, found: PairFindings, limits: Limits | None
 ) -> list[tuple[str, str, list[tuple[int, str]]]]:
     rows = []
     for key in Dimension:
@@ -154,9 +184,7 @@ def _given_rows(
             counts = [
                 (
                     count,
-                    trials_link(found.figures, dimension=key.value, model=model, score=score)
-                    if links and count
-                    else "",
+                    _link(found.figures, limits, key, model=model, score=score) if count else "",
                 )
                 for score, count in enumerate(found.given[key][model], start=LOWEST)
             ]
@@ -177,12 +205,11 @@ def ranking(t: Texts, findings: Findings) -> str:
     )
 
 
-def trials_link(figures: PairFigures, **about: object) -> str:
-    """Return the address of this page with the trials behind a figure."""
+def trials_link(figures: PairFigures, limits: Limits, **about: object) -> str:
+    """Return the address of this page with the trials behind a figure, and no others."""
     mode = "blind" if figures.blind else "open"
-    return (
-        f"./summary?{urlencode({'pair': '|'.join(figures.models), 'mode': mode, **about})}#trials"
-    )
+    asked = {"pair": "|".join(figures.models), "mode": mode, **limits, **about}
+    return f"./summary?{urlencode(asked)}#trials"
 
 
 def _name(t: Texts, key: Dimension) -> str:

@@ -10,9 +10,10 @@ import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
+from html import unescape
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 import gradio as gr
 import pytest
@@ -77,6 +78,14 @@ class Pages:
         """The first prompts of the trials that are listed."""
         given = (pair, *EVERYTHING[1:], *(about or NO_LIMIT), who)
         return re.findall(r"<summary>.*? · (.*)</summary>", await self.call("list_trials", *given))
+
+    async def trials_of(self, query: str) -> list[str]:
+        """The same, of those that an address on the page leads to."""
+        asked = dict(parse_qsl(unescape(query)))
+        opened = await self.call("open", request(**asked))
+        given = [one["value"] if isinstance(one, dict) else one for one in opened[3:]]
+        listed = await self.call("list_trials", *given, STRANGER)
+        return re.findall(r"<summary>.*? · (.*)</summary>", listed)
 
 
 @pytest.fixture
@@ -169,17 +178,19 @@ async def test_a_careless_rating_is_left_out_until_the_switch_is_on(pages: Pages
 async def test_what_is_asked_for_in_the_address_is_chosen(pages: Pages) -> None:
     store(pages.database, *many(), *many(OTHER)[:2])
     asked = {"pair": "|".join(OTHER), "mode": "blind", "dimension": "memory", "score": "5"}
-    _, _, _, pair, mode, session, dimension, model, score, about = await pages.call(
+    _, _, _, pair, mode, *_, session, _, dimension, model, score, about = await pages.call(
         "open", request(**asked, model="beta@host", words="p")
     )
     assert (pair["value"], mode["value"]) == ("|".join(OTHER), "blind")
     assert (dimension["value"], model["value"], score["value"]) == ("memory", "beta@host", "5")
     assert (session["visible"], about) == (False, "p")
-    *_, pair, _, _, dimension, model, score, about = await pages.call(
-        "open", request(pair="<script>", dimension="x", score="9", model="y")
+    nothing = {"dimension": "x", "score": "9", "model": "y", "language": "z", "flagged": "?"}
+    *_, pair, _, language, _, _, _, flagged, dimension, model, score, about = await pages.call(
+        "open", request(pair="<script>", **nothing)
     )
     assert pair["value"] == "|".join(TINY)
-    assert [one["value"] for one in (dimension, model, score)] == ["any"] * 3
+    assert [one["value"] for one in (language, dimension, model, score)] == ["any"] * 4
+    assert flagged is False
 
 
 @pytest.mark.parametrize(
@@ -207,9 +218,32 @@ async def test_every_count_of_a_score_links_to_as_many_trials(pages: Pages) -> N
     links = re.findall(r'href="\./summary\?([^"#]*score=\d)#trials">(\d+)<', figures)
     assert len(links) == 3 * len(Dimension)
     for query, count in links:
-        asked = dict(part.split("=") for part in query.replace("&amp;", "&").split("&"))
-        about = (asked["dimension"], asked["model"], asked["score"], "")
-        assert len(await pages.trials(STRANGER, *about)) == int(count)
+        assert len(await pages.trials_of(query)) == int(count)
+
+
+@pytest.mark.parametrize("place", range(2, 7))
+async def test_under_each_filter_a_figure_leads_to_the_trials_it_was_counted_from(
+    pages: Pages, place: int
+) -> None:
+    days = [NOON + timedelta(days=day) for day in (0, 5, 9)]
+    store(
+        pages.database,
+        *in_session(ResultsRule.ALWAYS, [rated(prompt="session", rated_at=days[1])]),
+        rated(prompt="early", rated_at=days[0]),
+        rated(prompt="late", rated_at=days[2]),
+        rated(prompt="English", rated_at=days[1], language=Language.EN),
+        rated(prompt="hasty", rated_at=days[1], asked_at=days[1] - timedelta(seconds=1)),
+    )
+    opened = await pages.call("open", STRANGER)
+    session = opened[3 + 5]["choices"][1][1]
+    values = {2: "en", 3: "2026-03-01", 4: "2026-03-05", 5: session, 6: True}
+    counted = {2: 1, 3: 3, 4: 3, 5: 1, 6: 5}
+    entries = (*EVERYTHING[:place], values[place], *EVERYTHING[place + 1 :])
+    shown = await pages.show(STRANGER, entries=entries)
+    links = re.findall(r'href="\./summary\?([^"#]*)#trials"', shown["lead"] + shown["figures"])
+    assert len(links) == 5 + 5 + 10
+    for query in links:
+        assert len(await pages.trials_of(query)) == counted[place]
 
 
 async def test_the_page_changes_when_a_rating_arrives_and_only_then(pages: Pages) -> None:
@@ -265,7 +299,7 @@ def rows_rater(database: Database) -> str:
 
 async def test_a_session_can_be_chosen_by_whoever_may_see_it(pages: Pages) -> None:
     store(pages.database, *in_session(ResultsRule.ALWAYS, many(OTHER)), *many(OTHER)[:3])
-    _, _, _, _, _, session, *_ = await pages.call("open", STRANGER)
+    session = (await pages.call("open", STRANGER))[3 + 5]
     assert session["visible"] is True
     chosen = session["choices"][1][1]
     shown = await pages.show(STRANGER, entries=(*EVERYTHING[:5], chosen, False))
