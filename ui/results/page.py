@@ -40,6 +40,9 @@ from ui.visitor import connection_of, visitor_of
 PATH = "summary"
 
 _LOOK_EVERY_S = 5.0
+_SPREADSHEET = "spreadsheet"
+"""Among the formats: CSV of which no cell is a formula to a spreadsheet."""
+
 _TO_ANCHOR = "() => document.getElementById(location.hash.slice(1))?.scrollIntoView()"
 Page = tuple[Any, ...]
 
@@ -77,7 +80,10 @@ def _file_boxes(events: "_Events", filters: FilterBoxes) -> gr.Row:
         with exporting:
             format_ = gr.Dropdown(
                 label=text_key("export_format"),
-                choices=[one.value for one in Format],
+                choices=[
+                    *((one.value, one.value) for one in Format),
+                    (text_key("export_spreadsheet"), _SPREADSHEET),
+                ],
                 value=Format.CSV.value,
                 elem_id="export-format",
             )
@@ -277,19 +283,20 @@ class _Events:
             self._operator.check(connection_of(request))
             if await self._panel.is_blinded(visitor_of(request)):
                 raise Refused("models_hidden")
-            chosen = Format(str(format_)) if str(format_) in set(Format) else Format.CSV
             name, content = await asyncio.to_thread(
-                self._exported, chosen, _filters(wanted), include_flagged is True
+                self._exported, str(format_), _filters(wanted), include_flagged is True
             )
             return json.dumps(as_data(name, "application/octet-stream", content))
 
-    def _exported(
-        self, format_: Format, filters: Filters, include_flagged: bool
-    ) -> tuple[str, bytes]:
+    def _exported(self, format_: str, filters: Filters, include_flagged: bool) -> tuple[str, bytes]:
         selection = Selection(
-            filters, flags=careless_trials(self._database), include_flagged=include_flagged
+            filters,
+            flags=careless_trials(self._database),
+            include_flagged=include_flagged,
+            spreadsheet=format_ == _SPREADSHEET,
         )
-        return export_bytes(self._database, format_, selection)
+        chosen = Format(format_) if format_ in set(Format) else Format.CSV
+        return export_bytes(self._database, chosen, selection)
 
     async def _find(
         self, wanted: Sequence[object], request: gr.Request

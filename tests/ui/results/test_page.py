@@ -5,6 +5,7 @@ The models are two endpoints that nobody serves: nothing here needs them to be t
 
 import asyncio
 import base64
+import csv
 import json
 import re
 from collections.abc import AsyncIterator
@@ -352,3 +353,17 @@ async def test_the_operator_alone_exports_ratings(pages: Pages) -> None:
     assert sum("too_fast" in line for line in lines) == 10
     opened = [(await pages.call("open", who))[2]["visible"] for who in (OPERATOR, STRANGER)]
     assert opened == [True, False]
+
+
+async def test_an_export_for_spreadsheets_has_no_cell_that_is_a_formula(pages: Pages) -> None:
+    store(pages.database, rated(prompt='=HYPERLINK("http://x")'))
+    plain = content_of(await pages.call("export", *EVERYTHING, "csv", OPERATOR))
+    safe = content_of(await pages.call("export", *EVERYTHING, "spreadsheet", OPERATOR))
+    assert [text.startswith("\ufeff") for text in (plain, safe)] == [False, True]
+    formulas = [
+        sum(cell.startswith("=") for row in csv.reader(text.splitlines()) for cell in row)
+        for text in (plain, safe)
+    ]
+    assert formulas == [10, 0]
+    offered = [one for one in pages.blocks.blocks.values() if one.elem_id == "export-format"]
+    assert "spreadsheet" in [value for _, value in offered[0].choices]
