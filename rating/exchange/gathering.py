@@ -10,7 +10,6 @@ from sqlalchemy.orm import Session
 from db import Dimension, Side, Trial, exchange_queries
 from db.queries import Filters
 from db.tables import Answer, Rating, Turn
-from rating.errors import BadFilter
 from rating.exchange.records import (
     AnswerRecord,
     AssignmentRecord,
@@ -18,6 +17,7 @@ from rating.exchange.records import (
     TrialRecord,
     TurnRecord,
 )
+from rating.sessions.naming import session_id
 
 Flags = Mapping[str, Sequence[str]]
 """Flags that are not stored with a trial, by its id: signs of careless rating."""
@@ -37,20 +37,9 @@ def gather(
     Raises:
         BadFilter: There is no such rating session, or there are several.
     """
-    session_id = None if rating_session is None else _session_id(session, rating_session)
-    for trial in exchange_queries.rated_in_order(session, filters, session_id):
+    only = None if rating_session is None else session_id(session, rating_session)
+    for trial in exchange_queries.rated_in_order(session, filters, only):
         yield record_of(trial, flags.get(trial.id, ()))
-
-
-def _session_id(session: Session, name: str) -> str:
-    found = exchange_queries.sessions_named(session, name)
-    if len(found) != 1:
-        raise BadFilter(
-            "no_such_session",
-            f"{len(found) or 'No'} rating sessions are named {name[:40]!r}. Give the id of one.",
-            text=name[:40],
-        )
-    return found[0].id
 
 
 def record_of(trial: Trial, more_flags: Sequence[str] = ()) -> TrialRecord:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from db import Database, DatabaseError, Language
 from db.queries import Filters
 from rating.errors import BadFilter
 from rating.findings import find
+from rating.sessions.naming import session_id
 from rating.summary import as_json, filters_from, summarise
 from rating.summary_markdown import as_markdown
 from ui.command_line.options import DatabaseUrl, Format, give_up, open_database
@@ -22,7 +24,7 @@ OfLanguage = Annotated[Language | None, typer.Option(help="only ratings made in 
 Since = Annotated[str | None, typer.Option(help="first day, as 2026-02-28 (UTC)")]
 Until = Annotated[str | None, typer.Option(help="last day, as 2026-02-28 (UTC)")]
 OfSession = Annotated[
-    str | None, typer.Option("--session", help="only this rating session, by its id")
+    str | None, typer.Option("--session", help="only this rating session: its name or id")
 ]
 IncludeFlagged = Annotated[
     bool,
@@ -44,8 +46,9 @@ def summary(
     database_url: DatabaseUrl = None,
 ) -> None:
     """Print what the ratings prove so far, and what they don't."""
-    wanted = _wanted(pair, blind, language, since, until, session)
+    wanted = _wanted(pair, blind, language, since, until)
     with _opened(database_url) as database:
+        wanted = _of_session(database, wanted, session)
         results = summarise(database, wanted, include_flagged=include_flagged)
     if format_ is Format.JSON:
         typer.echo(json.dumps(as_json(results), ensure_ascii=False, indent=2, allow_nan=False))
@@ -69,8 +72,9 @@ def report(
     from ui.language import texts_in  # noqa: PLC0415 -- it imports Gradio
     from ui.results.report import report_html  # noqa: PLC0415
 
-    wanted = _wanted(pair, blind, language, since, until, session)
+    wanted = _wanted(pair, blind, language, since, until)
     with _opened(database_url) as database:
+        wanted = _of_session(database, wanted, session)
         findings = find(database, wanted, include_flagged=include_flagged)
     try:
         out.write_text(report_html(texts_in(report_language), findings), encoding="utf-8")
@@ -85,13 +89,20 @@ def _wanted(
     language: Language | None,
     since: str | None,
     until: str | None,
-    session: str | None,
 ) -> Filters:
     mode = None if blind is None else "blind" if blind else "open"
     try:
-        return filters_from(
-            pair=pair, mode=mode, language=language, since=since, until=until, session=session
-        )
+        return filters_from(pair=pair, mode=mode, language=language, since=since, until=until)
+    except BadFilter as error:
+        raise give_up(error) from error
+
+
+def _of_session(database: Database, wanted: Filters, name: str | None) -> Filters:
+    if name is None:
+        return wanted
+    try:
+        with database.read() as session:
+            return replace(wanted, session=session_id(session, name))
     except BadFilter as error:
         raise give_up(error) from error
 

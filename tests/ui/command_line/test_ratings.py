@@ -15,7 +15,7 @@ def url(tmp_path: Path) -> str:
     address = f"sqlite:///{tmp_path}/twopane.db"
     database = Database.open(address)
     given_out = rated(OTHER, scores=(2, 5))
-    session = rows.rating_session(id="5" * 32)
+    session = rows.rating_session(id="5" * 32, name="第一次")
     store(database, rated(TINY), rows.assignment(trial=given_out, session=session))
     database.close()
     return address
@@ -25,16 +25,27 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(cli, list(arguments))
 
 
-def test_a_summary_can_be_limited_to_a_session_and_speak_chinese(url: str) -> None:
+@pytest.mark.parametrize("session", ["5" * 32, "第一次"])
+def test_a_summary_can_be_limited_to_a_session_and_speak_chinese(url: str, session: str) -> None:
     both = run("summary", "--database-url", url)
     assert both.exit_code == 0
     assert both.output.count("## ") == 2
     one = run(
-        *("summary", "--session", "5" * 32, "--report-language", "zh"),
+        *("summary", "--session", session, "--report-language", "zh"),
         *("--database-url", url),
     )
     assert "## alpha@host 与 beta@host，盲评" in one.output
     assert "tiny" not in one.output
+
+
+@pytest.mark.parametrize("name", ["第二次", ""])
+def test_a_session_that_is_none_is_refused(url: str, tmp_path: Path, name: str) -> None:
+    out = tmp_path / "report.html"
+    for command in (("summary",), ("report", "--out", str(out))):
+        done = run(*command, "--session", name, "--database-url", url)
+        assert done.exit_code == 2
+        assert f"No rating sessions are named {name!r}" in done.output
+    assert not out.exists()
 
 
 def test_the_report_is_written_as_one_file(url: str, tmp_path: Path) -> None:
