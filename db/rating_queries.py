@@ -146,6 +146,13 @@ def rating_stamp(session: Session) -> tuple[int, str]:
     return count, str(last)
 
 
+def session_stamp(session: Session) -> tuple[int, int]:
+    """Return what changes whenever a rating session is made or closed: how many are, of both."""
+    query = select(func.count(), func.count(RatingSession.closed_at)).select_from(RatingSession)
+    made, closed = session.execute(query).one()
+    return made, closed
+
+
 class Version(NamedTuple):
     """Which revision and precision of a model was rated in a pair, blind or open."""
 

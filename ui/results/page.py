@@ -12,18 +12,16 @@ from functools import partial
 from typing import Any
 
 import gradio as gr
-import pandas as pd
 import plotly.graph_objects as go
 
 from db import Language, queries
 from db.queries import Filters
-from db.rating_queries import rating_sessions, rating_stamp
+from db.rating_queries import rating_sessions
 from rating.exchange import Format, Selection, export_bytes
 from rating.findings import Findings
-from rating.frames import fitting
 from rating.results_rule import visible_to
 from rating.session import Panel
-from rating.summary import careless_trials, filters_from, groups_of
+from rating.summary import careless_trials, filters_from
 from ui import markup
 from ui.errors import Refused, shown_errors
 from ui.events import PRIVATE
@@ -34,7 +32,8 @@ from ui.results.boxes import ANY, AboutBoxes, FilterBoxes, Shown, about_boxes, f
 from ui.results.files import SAVE, as_data
 from ui.results.finder import Finder
 from ui.results.report import report_html
-from ui.results.trials import About, Behind
+from ui.results.trials import About
+from ui.results.watch import Watch
 from ui.visitor import connection_of, visitor_of
 
 PATH = "summary"
@@ -139,6 +138,7 @@ class _Events:
         self._finder = finder
         self._database = finder.database
         self._operator = operator
+        self._watch = Watch(finder.database)
 
     async def open(self, request: gr.Request) -> Page:
         """Offer what has ratings, and choose what the address asks for.
@@ -188,13 +188,9 @@ class _Events:
     async def look(self, request: gr.Request) -> str:
         """Return what changes whenever there is something else to show, and only then."""
         with shown_errors(request):
-            visible = await self._visible(Filters(), request)
-            stamp = await asyncio.to_thread(self._stamp)
-        return f"{stamp[0]} {stamp[1]} {len(visible.hidden_sessions)}"
-
-    def _stamp(self) -> tuple[int, str]:
-        with self._database.read() as session:
-            return rating_stamp(session)
+            operator = self._operator.admits(connection_of(request))
+            rater = visitor_of(request).id
+            return await asyncio.to_thread(self._watch.look, rater, operator=operator)
 
     async def show(
         self,
@@ -237,9 +233,8 @@ class _Events:
             if await self._panel.is_blinded(visitor_of(request)):
                 return trials.hidden(t)
             visible = await self._visible(_filters(wanted[:-1]), request)
-            behind = await self._finder.apply(
-                partial(_behind, visible, include_flagged is True, about)
-            )
+            work = partial(trials.found, visible, about, include_flagged is True)
+            behind = await self._finder.apply(work)
             if behind is None:
                 return ""
             return await asyncio.to_thread(trials.shown, t, self._database, behind)
@@ -324,14 +319,6 @@ def _filters(wanted: Sequence[object]) -> Filters:
         until=until,
         session=None if session == ANY else session,
     )
-
-
-def _behind(
-    visible: Filters, include_flagged: bool, about: About, rated: pd.DataFrame
-) -> Behind | None:
-    """Return the trials behind a figure of the pair that is shown first; None without a pair."""
-    groups = groups_of(fitting(rated, visible), include_flagged=include_flagged)
-    return trials.behind(groups[0], about) if groups else None
 
 
 def _one_of(value: object, known: "tuple[str, ...] | list[str]") -> str:

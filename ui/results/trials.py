@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 
 from db import Database, Dimension, Side, Trial, TrialKind
-from db.queries import trials_with
+from db.queries import Filters, trials_with
 from rating.dimensions import HIGHEST, LOWEST, WORDINGS
 from rating.findings import scores_of
+from rating.frames import fitting
 from rating.quality import Flag, wording
-from rating.summary import Group
+from rating.summary import Group, groups_of
 from rating.trial import latest_if_any
 from ui import markup
 from ui.language import Texts
@@ -58,6 +59,17 @@ class About:
             score=int(str(score)) if str(score) in {str(n) for n in _ANY_SCORE} else None,
             words=str(words or "").strip()[:200],
         )
+
+
+def found(
+    filters: Filters, about: About, include_flagged: bool, rated: pd.DataFrame
+) -> Behind | None:
+    """Return the trials behind a figure of the pair that is shown first; None without a pair.
+
+    Of all that `rating.summary.rated_trials` returned.
+    """
+    groups = groups_of(fitting(rated, filters), include_flagged=include_flagged)
+    return behind(groups[0], about) if groups else None
 
 
 def behind(group: Group, about: About) -> Behind:

@@ -49,7 +49,9 @@ def test_its_rater_can_see_it_on_the_compare_page(trial: Trial) -> None:
 def test_the_summary_counts_it_and_lists_it(database: Database, trial: Trial) -> None:
     (pair,) = summarise(database, Filters()).pairs
     assert pair.n_trials == 1
-    shown = listing.shown(texts_in(Language.EN), database, rated_trials(database))
+    found = listing.found(Filters(), listing.About(), False, rated_trials(database))
+    assert found is not None
+    shown = listing.shown(texts_in(Language.EN), database, found)
     assert shown.count("<details") == 1
     assert shown.count('<td class="tp-answer"></td>') == 2 * len(trial.turns)
 
