@@ -26,6 +26,7 @@ from rating.session import Panel, Visitor
 from tests.db import rows
 from tests.rating.rated import NOON, OTHER, TINY, rated, store
 from tests.ui.conftest import lineup_of_nobody
+from tests.ui.results.test_watch import counted
 from ui import results
 from ui.api import build as build_api
 from ui.language import texts_in
@@ -257,6 +258,15 @@ async def test_the_page_changes_when_a_rating_arrives_and_only_then(pages: Pages
     second = (await pages.show(STRANGER))["lead"]
     assert words("results_count", n=8, prompts=8, raters=8) in first
     assert words("results_count", n=9, prompts=9, raters=9) in second
+
+
+async def test_a_page_that_is_left_open_reads_no_session_and_no_trial_again(pages: Pages) -> None:
+    store(pages.database, *in_session(ResultsRule.OWN_DONE, many(OTHER)))
+    rater = request(rows_rater(pages.database))
+    before = await pages.call("look", rater)
+    with counted() as asked:
+        assert await pages.call("look", rater) == before
+    assert not [one for one in asked if "rating_sessions.id" in one or "FROM trials" in one]
 
 
 # --- what is withheld -----------------------------------------------------------------------------
