@@ -6,7 +6,7 @@ The figures themselves are `statistics`'s, words around them `summary_markdown`'
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -96,6 +96,7 @@ class Group:
         rated: All of them, attention trials and repeats too.
         counted: The regular ones that count.
         excluded: How many regular ones don't, by flag of `quality`; one trial may have several.
+        n_excluded: How many that are.
     """
 
     models: tuple[str, str]
@@ -103,6 +104,7 @@ class Group:
     rated: pd.DataFrame
     counted: pd.DataFrame
     excluded: Mapping[str, int]
+    n_excluded: int
 
 
 def rated_trials(database: Database) -> pd.DataFrame:
@@ -140,12 +142,14 @@ def _group(pair: str, blind: bool, rated: pd.DataFrame, include_flagged: bool) -
     first, second = pair.split("|")
     flags = rated["careless"]
     counted_rows = counted(rated, include_flagged=include_flagged, flags=flags)
+    regular = chosen(counted_rows, (counted_rows["kind"] == TrialKind.REGULAR.value).to_numpy())
     return Group(
         models=(first, second),
         blind=blind,
         rated=rated,
-        counted=chosen(counted_rows, (counted_rows["kind"] == TrialKind.REGULAR.value).to_numpy()),
+        counted=regular,
         excluded=excluded(rated, include_flagged=include_flagged, flags=flags),
+        n_excluded=int((rated["kind"] == TrialKind.REGULAR.value).sum()) - len(regular),
     )
 
 
@@ -154,12 +158,15 @@ def results_of(groups: Sequence[Group]) -> Results:
     blind = [group.counted for group in groups if group.blind]
     return Results(
         pairs=[
-            analyse(
-                group.counted,
-                group.models,
-                blind=group.blind,
-                excluded=group.excluded,
-                repeated=group.rated,
+            replace(
+                analyse(
+                    group.counted,
+                    group.models,
+                    blind=group.blind,
+                    excluded=group.excluded,
+                    repeated=group.rated,
+                ),
+                n_excluded=group.n_excluded,
             )
             for group in groups
         ],
@@ -204,6 +211,7 @@ def _pair_json(pair: PairFigures) -> dict[str, Any]:
         "bias": {
             each.name: _estimate_json(getattr(pair.bias, each.name)) for each in fields(pair.bias)
         },
+        "n_excluded": pair.n_excluded,
         "excluded": dict(pair.excluded),
         **({"note": TINY_NOTE} if is_builtin(pair.models) else {}),
     }

@@ -40,7 +40,7 @@ _EN: Mapping[str, str] = {
     "preference": "Preference: {first} {a}, {second} {b}, tie {tie}, both bad {both_bad}.",
     "win_rate": "Of the clear ones {second} wins {rate}; sign test p = {p}.",
     "bias": "What else may have moved the scores:",
-    "excluded": "Left out for signs of careless rating: {flags}.",
+    "excluded": "Left out for signs of careless rating, {n} in all: {flags}.",
     "ranking": "## Ranking (Bradley-Terry strength)",
     "model": "model",
     "strength": "strength, 95 % interval",
@@ -71,7 +71,7 @@ _ZH: Mapping[str, str] = {
     "preference": "总体偏好：{first} {a}，{second} {b}，不相上下 {tie}，都不好 {both_bad}。",
     "win_rate": "其中分出高下的，{second} 胜出 {rate}；符号检验 p = {p}。",
     "bias": "可能影响分数的其他因素：",
-    "excluded": "因疑似不认真评分而未计入：{flags}。",
+    "excluded": "因疑似不认真评分而未计入（共 {n} 次）：{flags}。",
     "ranking": "## 排名（Bradley-Terry 强度）",
     "model": "模型",
     "strength": "强度及 95 % 区间",
@@ -126,7 +126,10 @@ def _pair(pair: PairFigures, language: Language) -> str:
         lines += ["", words["bias"], "", *known]
     if pair.excluded:
         flags = [f"{wording(Flag(flag), language)} {n}" for flag, n in pair.excluded.items()]
-        lines += ["", words["excluded"].format(flags=BETWEEN[language].join(flags))]
+        lines += [
+            "",
+            words["excluded"].format(n=pair.n_excluded, flags=BETWEEN[language].join(flags)),
+        ]
     return "\n".join(lines)
 
 

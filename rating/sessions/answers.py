@@ -78,6 +78,17 @@ def conditions_of(
     return Conditions(sorted(names), record.slowest_pace(timings), rating_session.at_once)
 
 
+def _seed(turn: Turn, side: Side) -> int:
+    """Return a new seed, or that of the answer that was stopped.
+
+    Checks come again word for word: so must what a model answers, or a stop would tell them apart.
+    """
+    before = [answer for answer in turn.answers if answer.side is side]
+    if before and before[-1].finish_reason is FinishReason.STOPPED:
+        return before[-1].seed
+    return secrets.randbits(31)
+
+
 def questions_of(
     session: Session, turn: Turn, sides: Iterable[Side], running: Mapping[str, ChatModel]
 ) -> list[Question]:
@@ -90,10 +101,9 @@ def questions_of(
     assert assignment is not None
     assert assignment.session is not None
     models = packed_models(assignment.session) or running
-    seed = secrets.randbits(31)
     questions = []
     for side in sides:
-        key = turn.trial.model_on(side)
+        key, seed = turn.trial.model_on(side), _seed(turn, side)
         if key not in models:
             raise WrongState("other_pair", "This trial was begun with other models.")
         answer = record.open_answer(turn, side, models[key], seed)

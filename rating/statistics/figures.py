@@ -141,6 +141,7 @@ class PairFigures:
         n_trials: Rated trials that count.
         excluded: Rated trials that don't count, by the flag of careless rating (`rating.quality`);
             one trial may have several. Attention trials and repeats never count, and aren't here.
+        n_excluded: Rated trials that don't count for such a flag.
     """
 
     models: tuple[str, str]
@@ -152,6 +153,7 @@ class PairFigures:
     preference: PreferenceFigures
     bias: BiasFigures
     excluded: Mapping[str, int] = field(default_factory=dict)
+    n_excluded: int = 0
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def test_the_json_has_what_was_agreed_and_nothing_else(database: Database) -> No
     (pair,) = summary(database)
     assert set(pair) == {
         *("models", "blind", "n_trials", "n_prompts", "n_raters"),
-        *("dimensions", "preference", "bias", "excluded"),
+        *("dimensions", "preference", "bias", "excluded", "n_excluded"),
     }
     assert set(pair["dimensions"]["memory"]) == {
         *("n_prompts", "n_ratings", "mean", "difference", "interval", "p", "p_holm", "effect"),
@@ -225,14 +225,13 @@ def test_careless_ratings_are_left_out_and_counted_unless_they_are_asked_for(
 ) -> None:
     store(database, rated(scores=(5, 1)), hasty())
     (pair,) = summary(database)
-    assert (pair["n_trials"], pair["excluded"]) == (1, {"too_fast": 1})
+    assert (pair["n_trials"], pair["n_excluded"], pair["excluded"]) == (1, 1, {"too_fast": 1})
     assert pair["dimensions"]["coherence"]["difference"] == -4
     everything = summarise(database, Filters(), include_flagged=True)
     assert (everything.pairs[0].n_trials, everything.pairs[0].excluded) == (2, {})
     text = as_markdown(summarise(database, Filters()))
-    assert "Left out for signs of careless rating: rated faster than the answers can be read 1" in (
-        text
-    )
+    reason = "rated faster than the answers can be read 1"
+    assert f"Left out for signs of careless rating, 1 in all: {reason}" in text
 
 
 def test_a_rater_s_habits_show_over_all_that_they_rated_whatever_is_asked_for(

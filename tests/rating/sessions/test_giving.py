@@ -305,6 +305,25 @@ async def test_a_stop_between_two_turns_of_a_script_ends_the_next_one(room: Room
     assert {answer.status for answer in view.turns[1].answers.values()} == {AnswerStatus.STOPPED}
 
 
+async def test_a_stopped_answer_is_asked_for_with_the_same_seed_and_a_failed_one_anew(
+    room: Room,
+) -> None:
+    """A check's recorded words come again; so must a model's, or a stop would tell them apart."""
+    room.open(prompt("one"), blind=False)
+    trial = await room.stage.panel.new_trial(ANN)
+    left, right = (room.stage.on(trial.id, side) for side in Side)
+    left.script, right.script = ["好", 5.0], [DIE]
+    await room.stage.panel.ask(ANN, trial.id, "")
+    await until(lambda: bool(left.requests and right.requests))
+    await room.stage.panel.stop(ANN, trial.id)
+    await room.stage.watched(trial.id)
+    left.script = right.script = ["好"]
+    await room.stage.retry(trial.id, *Side)
+    first, second = ([a for a in room.stage.answers(trial.id) if a.side is side] for side in Side)
+    assert first[0].seed == first[1].seed
+    assert second[0].seed != second[1].seed
+
+
 async def seen_complete(room: Room, trial_id: str) -> None:
     """Watch the trial until both answers of the last turn are complete."""
     async with aclosing(room.stage.panel.watch(ANN, trial_id)) as views:
