@@ -22,7 +22,10 @@ _TRY_EVERY_S = 2.0
 _SOURCES = 1_000
 """Addresses whose wrong keys are remembered."""
 
-_FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
+_FORWARDED = (
+    *("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto"),
+    *("x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip", "via"),
+)
 
 
 class Operator:

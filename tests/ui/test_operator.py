@@ -78,6 +78,8 @@ def test_without_a_key_the_panel_s_own_page_on_this_machine_is_the_operator(host
         connection(x_forwarded_for="127.0.0.1"),
         connection(forwarded="for=203.0.113.9"),
         connection(via="1.1 proxy"),
+        connection(x_forwarded_proto="https"),
+        connection(cf_connecting_ip="203.0.113.9"),
         connection(host="panel.example:7860"),
         connection(host="127.0.0.1.example"),
         connection(origin="https://evil.example"),
