@@ -169,9 +169,16 @@ async def test_a_rater_is_blinded_from_the_first_question_to_the_rating(stage: S
 async def test_an_open_panel_hides_nothing(stage: Stage) -> None:
     panel = stage.another_panel(blind=False)
     trial_id = (await panel.new_trial(ANN)).id
-    stage.on(trial_id, Side.LEFT).script = ["我是Qwen", 0.3, "。"]
+    seen = asyncio.Event()
+    stage.on(trial_id, Side.LEFT).script = ["我是Qwen", seen, "。"]
+    asyncio.get_running_loop().call_later(20, seen.set)  # or it would wait for ever
     await panel.ask(ANN, trial_id, "你是谁？")
-    *views, last = [view async for view in panel.watch(ANN, trial_id)]
+    views = []
+    async for view in panel.watch(ANN, trial_id):
+        views.append(view)
+        if texts(view)[0] == "我是Qwen":
+            seen.set()
+    *views, last = views
     assert "我是Qwen" in [texts(view)[0] for view in views]
     assert all(view.reveal for view in views)
     assert all(a.timing for view in views for a in view.turns[0].answers.values())
