@@ -47,9 +47,7 @@ class Incoming(Components):
 def description() -> tuple[Description, gr.Button]:
     """Lay out what describes a session, and the button that makes it."""
     with gr.Row():
-        name = gr.Textbox(
-            label=text_key("session_name_label"), max_lines=1, elem_id="session-name", scale=2
-        )
+        name = gr.Textbox(label=text_key("session_name_label"), max_lines=1, elem_id="session-name")
         prompt_set = _choice("session_set_label", "session-set")
         pack = _choice("session_pack_label", "session-pack")
         models = _choice("session_models_label", "session-models", multiselect=True)
